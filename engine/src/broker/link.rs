@@ -1,0 +1,111 @@
+//! The write side of a connection: whoever put something into a session's output may flush it, on any worker.
+
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use crate::metrics::Counter;
+use crate::protocol::{Connection, Context, SLICES_MAX};
+
+/// Empty output buffers of one worker, so that idle connections hold none and busy ones find a warm one.
+#[derive(Debug, Default)]
+pub struct BufferPool {
+    buffers: Vec<Vec<u8>>,
+}
+
+const POOLED_BUFFERS_MAX: usize = 32;
+const POOLED_BYTES_MAX: usize = 64 * 1_024;
+const FRESH_BYTES: usize = 2 * 1_024;
+
+impl BufferPool {
+    /// Gives the connection a buffer where it has none.
+    #[inline]
+    pub fn lend(&mut self, connection: &mut Connection) {
+        if !connection.output.has_buffer() {
+            connection.output.adopt_buffer(self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(FRESH_BYTES)));
+        }
+    }
+
+    /// Takes the buffer back from a connection that has nothing to write.
+    #[inline]
+    pub fn take_back(&mut self, connection: &mut Connection) {
+        if let Some(buffer) = connection.output.take_idle_buffer()
+            && self.buffers.len() < POOLED_BUFFERS_MAX
+            && buffer.capacity() <= POOLED_BYTES_MAX
+        {
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+/// What came of an attempt to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Everything is written.
+    All,
+    /// The socket takes no more now; its owner goes on when it does.
+    Blocked,
+    /// The connection is broken; its owner will notice.
+    Broken,
+}
+
+/// A connection as a session sees it.
+#[derive(Debug)]
+pub struct Link {
+    /// The socket, shared with the worker that reads it.
+    pub socket: Arc<TcpStream>,
+    /// Unique in the engine.
+    pub connection_id: u64,
+    /// Worker that owns it.
+    pub worker: usize,
+    /// Place in the worker.
+    pub slot: usize,
+    /// Address of the client.
+    pub peer: SocketAddr,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// Some worker has noted that it must be flushed this turn.
+    pub is_flush_due: bool,
+    /// The socket was full at the last write.
+    pub is_blocked: bool,
+}
+
+impl Link {
+    /// Writes as much of the output as the socket takes.
+    pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
+        while !connection.output.is_empty() {
+            let written = match connection.output.single_slice() {
+                Some(bytes) => (&*self.socket).write(bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let used = connection.output.slices(&mut slices);
+                    (&*self.socket).write_vectored(&slices[..used])
+                }
+            };
+            match written {
+                Ok(0) => return Flushed::Broken,
+                Ok(count) => {
+                    connection.output.advance(count);
+                    connection.bytes_sent += count as u64;
+                    cx.tally.add(Counter::BytesSent, count as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_blocked = true;
+                    return Flushed::Blocked;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flushed::Broken,
+            }
+        }
+        self.is_blocked = false;
+        Flushed::All
+    }
+
+    /// Ends the connection under its owner, which then finds it closed.
+    pub fn shut(&self) {
+        // It fails only where the peer was faster.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}

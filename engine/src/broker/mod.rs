@@ -1,0 +1,28 @@
+//! What the workers of one engine share: sessions, subscriptions, retained messages, events for Python.
+//!
+//! Locks and their order, which every path keeps:
+//!
+//! 1. a shard of the [`Registry`] (who has which client id),
+//! 2. one session ([`SessionRef::lock`]), never two at a time,
+//! 3. routing table, retained messages, deadlines, event queue: leaves, nothing is locked under them.
+//!
+//! A publisher's own lock is given back before its messages are handed to other sessions, which is what [`Batch`] is for.
+
+mod batch;
+pub mod events;
+mod link;
+mod node;
+mod registration;
+mod registry;
+mod retained;
+mod router;
+mod session_ref;
+
+pub use batch::Batch;
+pub use link::{BufferPool, Flushed, Link};
+pub use node::{Clock, Deadline, Node};
+pub use registration::name_of;
+pub use registry::{Registry, SubscriberId};
+pub use retained::RetainedStore;
+pub use router::Router;
+pub use session_ref::{Attached, Receiver, SessionRef, SessionState};

@@ -1,0 +1,359 @@
+//! The shared state of an engine and what runs on it: publishing, deadlines, talking to Python.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use crate::message::{Message, Millis, NEVER, Publication};
+use crate::metrics::{Counter, Metrics};
+use crate::protocol::{Context, Outgoing, Will};
+use crate::routing::Subscriber;
+use crate::settings::Settings;
+
+use super::events::{Event, EventQueue, Hooks, Identity, Level};
+use super::{Batch, Registry, RetainedStore, Router, SessionRef, SessionState};
+
+/// The engine's clock: milliseconds since it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    started_at: SystemTime,
+}
+
+impl Clock {
+    /// A clock that shows 1 now: 0 is never a time, so that it can mean "none".
+    pub fn start() -> Self {
+        Self { started: Instant::now(), started_at: SystemTime::now() }
+    }
+
+    /// Milliseconds.
+    pub fn now(&self) -> Millis {
+        self.started.elapsed().as_millis() as Millis + 1
+    }
+
+    /// Seconds since the Unix epoch for a time on this clock.
+    pub fn wall(&self, at: Millis) -> f64 {
+        let start = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        start + at as f64 / 1_000.0
+    }
+}
+
+/// When something is due for a session that is offline: its end, or its will.
+pub type Deadline = (Millis, u64);
+
+/// The shared state.
+pub struct Node {
+    /// Settings in force.
+    pub settings: ArcSwap<Settings>,
+    /// Who has which client id.
+    pub registry: Registry,
+    /// Who gets which topics.
+    pub router: RwLock<Router>,
+    /// Retained messages.
+    pub retained: RwLock<RetainedStore>,
+    /// Internal subscribers by name.
+    pub insiders: Mutex<HashMap<String, SessionRef>>,
+    /// Events for Python.
+    pub events: EventQueue,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The clock.
+    pub clock: Clock,
+    hooks: AtomicU32,
+    /// Requests that wait for a verdict.
+    tickets: Mutex<HashMap<u64, (), ahash::RandomState>>,
+    deadlines: Mutex<BTreeMap<Deadline, SessionRef>>,
+    /// When the earliest deadline is due.
+    next_deadline: AtomicU64,
+    next_session_id: AtomicU64,
+    next_connection_id: AtomicU64,
+    nobody: Identity,
+}
+
+impl Node {
+    /// An empty node.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        let empty: Arc<str> = "".into();
+        Ok(Self {
+            settings: ArcSwap::from_pointee(settings),
+            registry: Registry::default(),
+            router: RwLock::default(),
+            retained: RwLock::default(),
+            insiders: Mutex::default(),
+            events: EventQueue::new()?,
+            metrics: Metrics::default(),
+            clock: Clock::start(),
+            hooks: AtomicU32::new(0),
+            tickets: Mutex::default(),
+            deadlines: Mutex::default(),
+            next_deadline: AtomicU64::new(NEVER),
+            next_session_id: AtomicU64::new(1),
+            next_connection_id: AtomicU64::new(1),
+            nobody: Identity {
+                mountpoint: empty.clone(),
+                client_id: empty,
+                username: None,
+                protocol_version: 0,
+            },
+        })
+    }
+
+    /// A context for a thread that works on this node.
+    pub fn context(&self) -> Context {
+        let mut cx = Context::new(self.settings.load_full());
+        self.refresh(&mut cx);
+        cx
+    }
+
+    /// Brings a context up to date at the begin of a turn.
+    pub fn refresh(&self, cx: &mut Context) {
+        cx.now = self.clock.now();
+        cx.hooks = self.hooks();
+        let settings = self.settings.load();
+        if !Arc::ptr_eq(&settings, &cx.settings) {
+            cx.settings = Arc::clone(&settings);
+        }
+    }
+
+    /// Hooks that Python listens to.
+    pub fn hooks(&self) -> Hooks {
+        Hooks::from_bits_retain(self.hooks.load(Ordering::Relaxed))
+    }
+
+    /// Says which hooks Python listens to.
+    pub fn set_hooks(&self, hooks: Hooks) {
+        self.hooks.store(hooks.bits(), Ordering::Relaxed);
+    }
+
+    /// The identity of the broker itself.
+    pub fn nobody(&self) -> Identity {
+        self.nobody.clone()
+    }
+
+    /// An unused session id.
+    pub fn new_session_id(&self) -> u64 {
+        self.next_session_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An unused connection id.
+    pub fn new_connection_id(&self) -> u64 {
+        self.next_connection_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    // -- events ------------------------------------------------------------------------------------------------
+
+    /// Queues an event. False, and counted: the queue is full.
+    pub fn emit(&self, cx: &mut Context, event: Event) -> bool {
+        let is_queued = self.events.push(event, cx.settings.event_queue_limit as usize);
+        if !is_queued {
+            cx.tally.add(Counter::EventsDropped, 1);
+        }
+        is_queued
+    }
+
+    /// Queues what happened to messages of a session.
+    #[inline]
+    pub fn emit_notices(&self, cx: &mut Context, identity: &Identity) {
+        if cx.notices.is_empty() {
+            return;
+        }
+        let notices = std::mem::take(&mut cx.notices);
+        for notice in notices {
+            let event = Event::Message {
+                hook: Some(notice.hook),
+                subscriber: self.nobody.client_id.clone(),
+                identity: identity.clone(),
+                message: notice.message,
+                qos: notice.qos,
+                retain: notice.retain,
+                reason: notice.reason,
+            };
+            self.emit(cx, event);
+        }
+    }
+
+    /// Queues an event about a session if somebody listens.
+    pub fn emit_session(
+        &self,
+        cx: &mut Context,
+        hook: Hooks,
+        identity: &Identity,
+        peer: Option<SocketAddr>,
+        reason: &dyn std::fmt::Display,
+    ) {
+        if cx.hooks.contains(hook) {
+            self.emit(cx, Event::Session { hook, identity: identity.clone(), peer, reason: reason.to_string() });
+        }
+    }
+
+    /// Tells the operator something.
+    pub fn log(&self, cx: &mut Context, level: Level, message: impl Into<String>, fields: Vec<(&'static str, String)>) {
+        self.emit(cx, Event::Log { level, message: message.into(), fields });
+    }
+
+    // -- tickets -----------------------------------------------------------------------------------------------
+
+    /// Notes that a request waits for a verdict. False: too many wait.
+    pub fn open_ticket(&self, ticket: u64, limit: usize) -> bool {
+        let mut tickets = self.tickets.lock();
+        if tickets.len() >= limit {
+            return false;
+        }
+        tickets.insert(ticket, ());
+        true
+    }
+
+    /// Notes that a request is answered or given up. False: it was before.
+    pub fn close_ticket(&self, ticket: u64) -> bool {
+        self.tickets.lock().remove(&ticket).is_some()
+    }
+
+    /// Requests that wait for a verdict.
+    pub fn open_tickets(&self) -> usize {
+        self.tickets.lock().len()
+    }
+
+    // -- messages ----------------------------------------------------------------------------------------------
+
+    /// Routes a message: keeps it if it is retained, tells Python, notes it for its receivers. True when there are any.
+    pub fn publish(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        input: &[u8],
+        publisher: &Identity,
+        publication: Publication<'_>,
+    ) -> bool {
+        let mut outgoing = Outgoing { publication, message: None };
+        if publication.head.retain {
+            self.keep_retained(cx, &publisher.mountpoint, &mut outgoing);
+        }
+        if cx.hooks.contains(Hooks::ON_PUBLISH) {
+            let event = Event::Message {
+                hook: Some(Hooks::ON_PUBLISH),
+                subscriber: self.nobody.client_id.clone(),
+                identity: publisher.clone(),
+                message: outgoing.keep(),
+                qos: publication.head.qos,
+                retain: publication.head.retain,
+                reason: "",
+            };
+            self.emit(cx, event);
+        }
+        batch.add(self, cx, input, &publisher.mountpoint, outgoing)
+    }
+
+    fn keep_retained(&self, cx: &mut Context, mountpoint: &Arc<str>, outgoing: &mut Outgoing<'_>) {
+        if outgoing.publication.payload().is_empty() {
+            self.retained.write().remove(mountpoint, outgoing.publication.topic_text());
+            return;
+        }
+        let message = outgoing.keep();
+        let limit = cx.settings.max_retained_messages as usize;
+        if !self.retained.write().set(mountpoint, message, limit) {
+            cx.tally.add(Counter::RetainedRefused, 1);
+        }
+    }
+
+    /// Publishes a will and hands it over. No session may be locked by the caller.
+    pub fn publish_will(&self, cx: &mut Context, batch: &mut Batch, identity: &Identity, will: &Will) {
+        let kept = will.message.publication();
+        let mut head = kept.head;
+        head.expires_at = will.message_expiry_s.map_or(NEVER, |seconds| cx.now + Millis::from(seconds) * 1_000);
+        let publication = Publication { head, span: kept.span };
+        self.publish(cx, batch, &[], identity, publication);
+        batch.dispatch(self, cx, &[]);
+    }
+
+    /// Publishes messages from inside; how many subscriptions matched each.
+    pub fn publish_inside(&self, cx: &mut Context, batch: &mut Batch, messages: &[(Arc<str>, Message)]) -> Vec<usize> {
+        let mut publisher = self.nobody();
+        let mut matched = Vec::with_capacity(messages.len());
+        for (mountpoint, message) in messages {
+            publisher.mountpoint.clone_from(mountpoint);
+            let before = batch.len();
+            self.publish(cx, batch, &[], &publisher, message.publication());
+            matched.push(batch.matches_since(before));
+            batch.dispatch(self, cx, &[]);
+        }
+        batch.flush_all(self, cx);
+        matched
+    }
+
+    // -- deadlines -----------------------------------------------------------------------------------------------
+
+    /// When [`Node::run_deadlines`] has something to do.
+    pub fn next_deadline(&self) -> Millis {
+        self.next_deadline.load(Ordering::Acquire)
+    }
+
+    /// Puts the earlier of a session's end and its will among the deadlines. True: it is earlier than all others.
+    pub fn schedule(&self, state: &mut SessionState, session: &SessionRef) -> bool {
+        let due = [state.expires_at, state.will_at].into_iter().flatten().min();
+        if due == state.deadline {
+            return false;
+        }
+        let mut deadlines = self.deadlines.lock();
+        if let Some(old) = state.deadline {
+            deadlines.remove(&(old, session.id()));
+        }
+        if let Some(at) = due {
+            deadlines.insert((at, session.id()), session.clone());
+        }
+        state.deadline = due;
+        let next = deadlines.first_key_value().map_or(NEVER, |((at, _), _)| *at);
+        self.next_deadline.swap(next, Ordering::AcqRel) > next
+    }
+
+    /// Publishes wills and ends sessions whose time has come.
+    pub fn run_deadlines(&self, cx: &mut Context, batch: &mut Batch) {
+        while let Some(session) = self.take_due(cx.now) {
+            self.run_deadline(cx, batch, &session);
+        }
+    }
+
+    fn take_due(&self, now: Millis) -> Option<SessionRef> {
+        let mut deadlines = self.deadlines.lock();
+        let is_due = deadlines.first_key_value().is_some_and(|((at, _), _)| *at <= now);
+        let due = if is_due { deadlines.pop_first().map(|(_, session)| session) } else { None };
+        let next = deadlines.first_key_value().map_or(NEVER, |((at, _), _)| *at);
+        self.next_deadline.store(next, Ordering::Release);
+        due
+    }
+
+    fn run_deadline(&self, cx: &mut Context, batch: &mut Batch, session: &SessionRef) {
+        let mut state = session.lock();
+        state.deadline = None;
+        if state.is_ended {
+            return;
+        }
+        let is_over = state.expires_at.is_some_and(|at| at <= cx.now);
+        let is_will_due = is_over || state.will_at.is_some_and(|at| at <= cx.now);
+        let will = if is_will_due { state.pending_will.take() } else { None };
+        if is_will_due {
+            state.will_at = None;
+        }
+        if is_over {
+            state.expires_at = None;
+            state.is_ended = true;
+        } else {
+            self.schedule(&mut state, session);
+        }
+        let identity = state.session.identity.clone();
+        drop(state);
+        if let Some(will) = will {
+            self.publish_will(cx, batch, &identity, &will);
+        }
+        if is_over {
+            cx.tally.add(Counter::ClientExpired, 1);
+            self.emit_session(cx, Hooks::ON_SESSION_EXPIRED, &identity, None, &"session expired");
+            self.forget(cx, session);
+        }
+    }
+}

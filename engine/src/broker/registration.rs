@@ -1,0 +1,343 @@
+//! Clients come and go: who gets which session, takeover, and the end of connections and sessions.
+
+
+use parking_lot::MutexGuard;
+
+use crate::codec::ReasonCode;
+use crate::codec::text::parse_shared_filter;
+use crate::message::Millis;
+use crate::metrics::Counter;
+use crate::protocol::connect::Registration;
+use crate::protocol::{Connection, Context, Ending, Expiry, Session, Will};
+use crate::routing::Subscriber;
+
+use super::events::{Event, Hooks, Identity};
+use super::{Batch, Link, Node, Receiver, SessionRef, SessionState, SubscriberId};
+
+/// What has to be done about an old session once no lock is held.
+#[derive(Default)]
+struct Aftermath {
+    wills: Vec<(Identity, Will)>,
+    ended: Option<SessionRef>,
+}
+
+impl Node {
+    /// Gives an accepted client its session: the stored one, or a new one, after ending whoever had the client id.
+    pub fn register(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        registration: &Registration,
+        link: Link,
+        connection: Box<Connection>,
+    ) -> SessionRef {
+        let id = SubscriberId {
+            mountpoint: registration.identity.mountpoint.clone(),
+            client_id: registration.identity.client_id.clone(),
+        };
+        let mut aftermath = Aftermath::default();
+        let peer = link.peer;
+        let mut shard = self.registry.shard(&id);
+        let existing = shard.get(&id).cloned();
+        let (session, is_new) = self.choose_session(cx, batch, registration, &id, existing.as_ref(), &mut aftermath);
+        if is_new && session.main().is_none() {
+            shard.insert(id, session.clone());
+        }
+        self.attach(cx, batch, &session, registration, link, connection, !is_new && session.main().is_none());
+        drop(shard);
+        self.settle(cx, batch, aftermath);
+        self.emit_session(cx, Hooks::ON_REGISTER, &registration.identity, Some(peer), &"");
+        self.emit_session(cx, Hooks::ON_CLIENT_WAKEUP, &registration.identity, Some(peer), &"");
+        session
+    }
+
+    /// The session for a client and whether it is new.
+    fn choose_session(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        registration: &Registration,
+        id: &SubscriberId,
+        existing: Option<&SessionRef>,
+        aftermath: &mut Aftermath,
+    ) -> (SessionRef, bool) {
+        let Some(old) = existing else { return (self.new_session(cx, registration, id, None), true) };
+        let mut state = old.lock();
+        if state.is_ended {
+            drop(state);
+            return (self.new_session(cx, registration, id, None), true);
+        }
+        if cx.settings.allow_multiple_sessions && (state.link.is_some() || old.attached().count() > 0) {
+            let has_client = state.link.is_some();
+            drop(state);
+            if !has_client {
+                return (old.clone(), false);
+            }
+            let session = self.new_session(cx, registration, id, Some(old.clone()));
+            old.attached().add(session.clone());
+            return (session, true);
+        }
+        if state.link.is_some() {
+            take_over(cx, batch, old, &mut state, registration.clean_start, aftermath);
+        }
+        if !registration.clean_start {
+            // The client is back in time: its will is not sent [MQTT-3.1.3-9].
+            state.pending_will = None;
+            return (old.clone(), false);
+        }
+        state.is_ended = true;
+        let identity = state.session.identity.clone();
+        aftermath.wills.extend(state.pending_will.take().map(|will| (identity, will)));
+        let discarded = state.session.pending.len() + state.session.window.len();
+        cx.tally.add(Counter::QueueMessageUnhandled, discarded as u64);
+        drop(state);
+        aftermath.ended = Some(old.clone());
+        (self.new_session(cx, registration, id, None), true)
+    }
+
+    fn new_session(&self, cx: &mut Context, registration: &Registration, id: &SubscriberId, main: Option<SessionRef>) -> SessionRef {
+        cx.tally.add(Counter::QueueSetup, 1);
+        let session = Session::new(self.new_session_id(), registration.identity.clone());
+        SessionRef::new(session, id.clone(), Receiver::Client, main)
+    }
+
+    fn attach(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        session: &SessionRef,
+        registration: &Registration,
+        link: Link,
+        mut connection: Box<Connection>,
+        is_present: bool,
+    ) {
+        let mut state = session.lock();
+        batch.pool.lend(&mut connection);
+        state.link = Some(link);
+        state.expires_at = None;
+        state.will_at = None;
+        self.schedule(&mut state, session);
+        state.session.attach(cx, registration, connection, is_present);
+        if session.main().is_some() {
+            // A further connection shares the queue of its client id only as long as it lasts.
+            state.session.expiry = Expiry::WithConnection;
+        }
+        session.set_online(true);
+        self.emit_notices(cx, &registration.identity);
+        batch.flush_later(&mut state, session);
+    }
+
+    /// A connection of a client is over. Does nothing when the session has another connection by now.
+    ///
+    /// True: a deadline was set that is earlier than all others, so the worker that watches them must be woken.
+    pub fn connection_ended(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        session: &SessionRef,
+        connection_id: u64,
+        ending: &Ending,
+    ) -> bool {
+        let state = session.lock();
+        if state.link.as_ref().is_none_or(|link| link.connection_id != connection_id) {
+            return false;
+        }
+        self.end_connection(cx, batch, session, state, ending)
+    }
+
+    /// Ends a session's connection, and the session where it lasts no longer.
+    fn end_connection(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        session: &SessionRef,
+        mut state: MutexGuard<'_, SessionState>,
+        ending: &Ending,
+    ) -> bool {
+        let link = state.link.take();
+        session.set_online(false);
+        let detached = state.session.detach(cx, ending);
+        let identity = state.session.identity.clone();
+        self.emit_notices(cx, &identity);
+        let is_over = detached.expiry == Expiry::WithConnection && session.attached().count() == 0;
+        let will_now = self.keep_will(cx, &mut state, detached.will, is_over);
+        state.is_ended |= is_over;
+        if let Expiry::After(seconds) = detached.expiry {
+            state.expires_at = Some(cx.now + Millis::from(seconds) * 1_000);
+        }
+        let is_earliest = !is_over && self.schedule(&mut state, session);
+        drop(state);
+        if let Some(will) = will_now {
+            self.publish_will(cx, batch, &identity, &will);
+        }
+        let hook = if is_over { Hooks::ON_CLIENT_GONE } else { Hooks::ON_CLIENT_OFFLINE };
+        self.emit_session(cx, hook, &identity, link.map(|link| link.peer), ending);
+        if is_over {
+            self.forget(cx, session);
+        }
+        is_earliest
+    }
+
+    /// A will that has to go out now; one with a delay is put by, unless the session ends [MQTT-3.1.2-8].
+    fn keep_will(&self, cx: &Context, state: &mut SessionState, will: Option<Will>, is_over: bool) -> Option<Will> {
+        let will = will?;
+        if is_over || will.delay_s == 0 {
+            return Some(will);
+        }
+        state.will_at = Some(cx.now + Millis::from(will.delay_s) * 1_000);
+        state.pending_will = Some(will);
+        None
+    }
+
+    /// Publishes wills and clears away sessions, with no lock held.
+    fn settle(&self, cx: &mut Context, batch: &mut Batch, aftermath: Aftermath) {
+        for (identity, will) in aftermath.wills {
+            self.publish_will(cx, batch, &identity, &will);
+        }
+        if let Some(session) = aftermath.ended {
+            self.forget(cx, &session);
+        }
+    }
+
+    /// Removes an ended session and its subscriptions.
+    pub(super) fn forget(&self, cx: &mut Context, session: &SessionRef) {
+        cx.tally.add(Counter::QueueTeardown, 1);
+        let mut state = session.lock();
+        debug_assert!(state.is_ended);
+        self.schedule_nothing(&mut state, session);
+        let subscriptions = std::mem::take(&mut state.session.subscriptions);
+        state.session.window = crate::queue::Inflight::default();
+        state.session.pending = crate::queue::Pending::default();
+        let identity = state.session.identity.clone();
+        drop(state);
+        let id = session.subscriber_id();
+        if !subscriptions.is_empty() {
+            let mut router = self.router.write();
+            for filter in subscriptions.keys() {
+                match parse_shared_filter(filter) {
+                    Ok(Some((group, topic_filter))) => {
+                        router.unsubscribe(&id.mountpoint, topic_filter, Some(group), session.id())
+                    }
+                    _ => router.unsubscribe(&id.mountpoint, filter, None, session.id()),
+                };
+            }
+        }
+        if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) && !subscriptions.is_empty() {
+            let filters = subscriptions.into_iter().map(|(filter, options)| (filter.into(), options.qos)).collect();
+            self.emit(cx, Event::Subscription { hook: Hooks::ON_TOPIC_UNSUBSCRIBED, identity, filters });
+        }
+        if let Some(main) = session.main() {
+            self.leave_main(cx, main, session.id());
+            return;
+        }
+        let mut shard = self.registry.shard(id);
+        if shard.get(id).is_some_and(|current| current.id() == session.id()) {
+            shard.remove(id);
+        }
+    }
+
+    /// The last connection of a shared client id is gone: the session that it shared ends too if it is clean.
+    fn leave_main(&self, cx: &mut Context, main: &SessionRef, id: u64) {
+        main.attached().remove(id);
+        let mut state = main.lock();
+        let is_over = state.link.is_none()
+            && main.attached().count() == 0
+            && state.session.expiry == Expiry::WithConnection
+            && !state.is_ended;
+        state.is_ended |= is_over;
+        drop(state);
+        if is_over {
+            self.forget(cx, main);
+        }
+    }
+
+    fn schedule_nothing(&self, state: &mut SessionState, session: &SessionRef) {
+        state.expires_at = None;
+        state.will_at = None;
+        self.schedule(state, session);
+    }
+
+    /// Ends a client's connection from outside; with `cleanup` its session too. False: no such session.
+    pub fn disconnect(&self, cx: &mut Context, batch: &mut Batch, id: &SubscriberId, reason: ReasonCode, cleanup: bool) -> bool {
+        let Some(session) = self.registry.get(id) else { return false };
+        for attached in session.attached().all() {
+            self.disconnect_session(cx, batch, &attached, reason, cleanup);
+        }
+        self.disconnect_session(cx, batch, &session, reason, cleanup)
+    }
+
+    /// Ends a session's connection from outside; with `cleanup` the session too.
+    pub fn disconnect_session(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        session: &SessionRef,
+        reason: ReasonCode,
+        cleanup: bool,
+    ) -> bool {
+        let mut state = session.lock();
+        if state.is_ended {
+            return false;
+        }
+        if cleanup {
+            state.session.expiry = Expiry::WithConnection;
+        }
+        if state.link.is_some() {
+            say_goodbye(cx, batch, &mut state, reason);
+            self.end_connection(cx, batch, session, state, &Ending::Administrative { reason });
+            return true;
+        }
+        if cleanup {
+            state.is_ended = true;
+            let identity = state.session.identity.clone();
+            let will = state.pending_will.take();
+            drop(state);
+            let wills = will.map(|will| (identity, will)).into_iter().collect();
+            self.settle(cx, batch, Aftermath { wills, ended: Some(session.clone()) });
+        }
+        true
+    }
+}
+
+/// Ends the connection of a session for another one with the same client id [MQTT-3.1.4-3].
+fn take_over(
+    cx: &mut Context,
+    batch: &mut Batch,
+    session: &SessionRef,
+    state: &mut SessionState,
+    clean_start: bool,
+    aftermath: &mut Aftermath,
+) {
+    say_goodbye(cx, batch, state, ReasonCode::SESSION_TAKEN_OVER);
+    state.link = None;
+    session.set_online(false);
+    let has_delay = state.session.will.as_ref().is_some_and(|will| will.delay_s > 0);
+    let keeps_will = cx.settings.suppress_lwt_on_session_takeover || (has_delay && !clean_start);
+    let identity = state.session.identity.clone();
+    let detached = state.session.detach(cx, &Ending::TakenOver { keeps_will });
+    aftermath.wills.extend(detached.will.map(|will| (identity, will)));
+}
+
+/// Writes DISCONNECT, gives it one chance to go out, and closes the socket under its owner.
+fn say_goodbye(cx: &mut Context, batch: &mut Batch, state: &mut SessionState, reason: ReasonCode) {
+    state.session.write_disconnect(cx, reason, None);
+    let SessionState { session, link: Some(link), .. } = state else { return };
+    if let Some(connection) = &mut session.connection {
+        link.flush(cx, connection);
+        batch.pool.take_back(connection);
+    }
+    link.shut();
+}
+
+/// Name of a client in logs.
+pub fn name_of(identity: &Identity) -> Vec<(&'static str, String)> {
+    let mut fields = vec![("client_id", identity.client_id.to_string())];
+    if !identity.mountpoint.is_empty() {
+        fields.push(("mountpoint", identity.mountpoint.to_string()));
+    }
+    if let Some(username) = &identity.username {
+        fields.push(("username", username.to_string()));
+    }
+    fields
+}
+

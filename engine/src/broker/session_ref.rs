@@ -1,0 +1,179 @@
+//! A session as everybody in the engine holds it: shared, with its lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::message::Millis;
+use crate::protocol::{Session, Will};
+use crate::routing::Subscriber;
+
+use super::{Link, SubscriberId};
+
+/// Who stands behind a session.
+#[derive(Clone, Debug)]
+pub enum Receiver {
+    /// A client, connected or not.
+    Client,
+    /// A part of the broker that gets messages as events.
+    Internal(Arc<str>),
+}
+
+/// Further connections of the same client id (`allow_multiple_sessions`).
+#[derive(Debug, Default)]
+pub struct Attached {
+    sessions: Mutex<Vec<SessionRef>>,
+    count: AtomicUsize,
+    /// Whose turn it is (`queue_deliver_mode = balance`).
+    turn: AtomicUsize,
+}
+
+impl Attached {
+    /// Adds a session.
+    pub fn add(&self, session: SessionRef) {
+        let mut sessions = self.sessions.lock();
+        sessions.push(session);
+        self.count.store(sessions.len(), Ordering::Release);
+    }
+
+    /// Removes a session.
+    pub fn remove(&self, id: u64) {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|session| session.id() != id);
+        self.count.store(sessions.len(), Ordering::Release);
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<SessionRef> {
+        self.sessions.lock().clone()
+    }
+
+    /// A number that goes round.
+    pub fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What the lock of a session guards.
+#[derive(Debug)]
+pub struct SessionState {
+    /// The protocol side.
+    pub session: Session,
+    /// The socket side, there while a client is connected.
+    pub link: Option<Link>,
+    /// A will whose delay runs.
+    pub pending_will: Option<Will>,
+    /// When the session ends, while it is offline.
+    pub expires_at: Option<Millis>,
+    /// When the pending will is published.
+    pub will_at: Option<Millis>,
+    /// The entry of this session among the node's deadlines.
+    pub deadline: Option<Millis>,
+    /// The session is over: it takes no messages and no connection any more.
+    pub is_ended: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: u64,
+    subscriber_id: SubscriberId,
+    receiver: Receiver,
+    is_online: AtomicBool,
+    attached: Attached,
+    /// The session that this one is attached to.
+    main: Option<SessionRef>,
+    state: Mutex<SessionState>,
+}
+
+/// A shared session.
+#[derive(Clone, Debug)]
+pub struct SessionRef(Arc<Inner>);
+
+impl Subscriber for SessionRef {
+    #[inline]
+    fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    fn is_online(&self) -> bool {
+        self.0.is_online.load(Ordering::Relaxed) || self.0.attached.count() > 0
+    }
+}
+
+impl SessionRef {
+    /// Shares a session.
+    pub fn new(session: Session, subscriber_id: SubscriberId, receiver: Receiver, main: Option<Self>) -> Self {
+        let is_online = matches!(receiver, Receiver::Internal(_));
+        Self(Arc::new(Inner {
+            id: session.id,
+            subscriber_id,
+            receiver,
+            is_online: AtomicBool::new(is_online),
+            attached: Attached::default(),
+            main,
+            state: Mutex::new(SessionState {
+                session,
+                link: None,
+                pending_will: None,
+                expires_at: None,
+                will_at: None,
+                deadline: None,
+                is_ended: false,
+            }),
+        }))
+    }
+
+    /// Locks the session.
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, SessionState> {
+        self.0.state.lock()
+    }
+
+    /// Who stands behind it.
+    #[inline]
+    pub fn receiver(&self) -> &Receiver {
+        &self.0.receiver
+    }
+
+    /// Mountpoint and client id.
+    pub fn subscriber_id(&self) -> &SubscriberId {
+        &self.0.subscriber_id
+    }
+
+    /// Further connections of the same client id.
+    #[inline]
+    pub fn attached(&self) -> &Attached {
+        &self.0.attached
+    }
+
+    /// The session that has the subscriptions, where this one only shares them.
+    pub fn main(&self) -> Option<&Self> {
+        self.0.main.as_ref()
+    }
+
+    /// Whether a shared group may choose this session: it has a client whose queue is not full.
+    pub fn can_take(&self, limit: usize) -> bool {
+        if matches!(self.0.receiver, Receiver::Internal(_)) || self.0.attached.count() > 0 {
+            return true;
+        }
+        let state = self.0.state.lock();
+        !state.is_ended && state.session.pending.len() < limit
+    }
+
+    /// Says whether a client is connected, for those who ask without the lock.
+    pub fn set_online(&self, is_online: bool) {
+        self.0.is_online.store(is_online, Ordering::Relaxed);
+    }
+
+    /// Whether this very session has a client, without the lock.
+    pub fn has_client(&self) -> bool {
+        self.0.is_online.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,18 @@
+//! The data plane of Strogoff: listeners, protocol, sessions, queues, routing.
+//!
+//! This file only names the parts; `ARCHITECTURE.md` draws the map. Python sees [`python`], everything else is plain Rust.
+
+pub mod broker;
+pub mod codec;
+pub mod message;
+pub mod metrics;
+pub mod net;
+pub mod protocol;
+#[cfg(feature = "python")]
+pub mod python;
+pub mod queue;
+pub mod routing;
+pub mod settings;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

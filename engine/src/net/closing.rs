@@ -1,0 +1,107 @@
+//! The end of a connection.
+
+use crate::broker::events::Level;
+use crate::broker::name_of;
+use crate::codec::ReasonCode;
+use crate::message::Millis;
+use crate::metrics::{Counter, Versioned};
+use crate::protocol::Ending;
+
+use super::slot::Stage;
+use super::worker::Worker;
+
+/// How long a peer may take to read the last packet and close its side.
+const DRAIN_MS: Millis = 2_000;
+
+impl Worker {
+    /// Ends a connection: DISCONNECT where there is one to send, the session's business, the log, then the socket.
+    pub(super) fn close(&mut self, key: usize, ending: Ending) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let stage = std::mem::replace(&mut slot.stage, Stage::Draining);
+        let connection_id = slot.connection_id;
+        if let Some((ticket, _)) = slot.ticket.take() {
+            self.node.close_ticket(ticket);
+            self.tickets.take(ticket);
+        }
+        self.count_ending(key, &stage, &ending);
+        let has_said_something = match stage {
+            Stage::Serving(session) => {
+                let mut state = session.lock();
+                let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
+                if is_ours {
+                    match ending {
+                        Ending::Broken { reason, cause } => {
+                            state.session.write_disconnect(&mut self.cx, reason, Some(&cause.to_string()));
+                        }
+                        Ending::Administrative { reason } => state.session.write_disconnect(&mut self.cx, reason, None),
+                        Ending::Client { .. } | Ending::Lost | Ending::TakenOver { .. } => {}
+                    }
+                    if !matches!(ending, Ending::Lost) {
+                        self.batch.flush(&mut self.cx, &mut state);
+                    }
+                }
+                drop(state);
+                if is_ours && self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending) {
+                    self.wake_keeper();
+                }
+                is_ours && !matches!(ending, Ending::Lost)
+            }
+            Stage::Connecting | Stage::Deciding(_) => !matches!(ending, Ending::Lost),
+            Stage::Draining => false,
+        };
+        if has_said_something { self.drain(key) } else { self.remove(key) }
+    }
+
+    /// Closes our side and waits until the peer has read what we said: closing at once would reset the connection when
+    /// bytes of the peer are unread, and the reset may overtake our last packet.
+    pub(super) fn drain(&mut self, key: usize) {
+        let now = self.cx.now;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.is_read_closed || slot.socket.shutdown(std::net::Shutdown::Write).is_err() {
+            return self.remove(key);
+        }
+        slot.stage = Stage::Draining;
+        slot.unread = Vec::new();
+        slot.drain_until = now + DRAIN_MS;
+        slot.throttled_until = 0;
+        slot.is_output_full = false;
+        self.arm(key, now + DRAIN_MS);
+        self.read(key);
+    }
+
+    /// Forgets a connection and closes its socket.
+    pub(super) fn remove(&mut self, key: usize) {
+        let Some(slot) = self.slots.try_remove(key) else { return };
+        self.disarm(key, slot.next_check);
+        slot.listener.leave();
+        self.cx.tally.add(Counter::SocketClose, 1);
+        // The session may still hold the socket for a moment when another connection took it over; closed it is at once.
+        let _ = slot.socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Counts and logs how a connection ended.
+    fn count_ending(&mut self, key: usize, stage: &Stage, ending: &Ending) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let Ending::Broken { reason, cause } = *ending else { return };
+        let mut fields = vec![("peer", slot.peer.to_string()), ("reason_code", format!("0x{:02X}", reason.0))];
+        let mut is_v5 = false;
+        match stage {
+            Stage::Serving(session) => {
+                let state = session.lock();
+                is_v5 = state.session.identity.protocol_version == 5;
+                fields.extend(name_of(&state.session.identity));
+            }
+            Stage::Deciding(deciding) => fields.extend(name_of(&deciding.registration.identity)),
+            Stage::Connecting | Stage::Draining => {}
+        }
+        match reason {
+            ReasonCode::KEEP_ALIVE_TIMEOUT if matches!(stage, Stage::Serving(_)) => {
+                self.cx.tally.add_versioned(Versioned::KeepaliveExpired, is_v5, 1);
+            }
+            ReasonCode::PACKET_TOO_LARGE => self.cx.tally.add_versioned(Versioned::InvalidMsgSizeError, is_v5, 1),
+            ReasonCode::KEEP_ALIVE_TIMEOUT | ReasonCode::MAXIMUM_CONNECT_TIME => {}
+            _ => self.cx.tally.add(Counter::ProtocolError, 1),
+        }
+        self.node.log(&mut self.cx, Level::Warning, format!("connection closed: {cause}"), fields);
+    }
+}

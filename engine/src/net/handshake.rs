@@ -1,0 +1,272 @@
+//! CONNECT: from the first bytes to a session, with whatever Python has to say in between.
+
+use crate::broker::Link;
+use crate::broker::events::{Event, Hooks, RegisterRequest};
+use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
+use crate::message::NEVER;
+use crate::metrics::{Reasoned, Versioned};
+use crate::protocol::connect::{Refusal, Registration, admit};
+use crate::protocol::{Cause, Connection, Decision, Ending, Step, Verdict};
+
+use super::reading::Progress;
+use super::slot::{Deciding, Pending, Stage};
+use super::worker::Worker;
+
+/// A client may send so much before its CONNECT is accepted; CONNECT itself is limited by `max_message_size`.
+const AUTH_SIZE_MAX: usize = 65_536;
+
+impl Worker {
+    /// Processes the first packet of a connection, or AUTH while an enhanced authentication goes on.
+    pub(super) fn handshake(&mut self, key: usize, input: &[u8]) -> Progress {
+        let Some(slot) = self.slots.get(key) else { return Progress::at(0, Step::Continue) };
+        let is_deciding = matches!(slot.stage, Stage::Deciding(_));
+        let size_max = if is_deciding { AUTH_SIZE_MAX } else { self.cx.settings.packet_size_max() };
+        let frame = match next_frame(input, size_max) {
+            Ok(FrameStep::Frame(frame)) => frame,
+            Ok(FrameStep::Incomplete { needed }) => {
+                let is_connect = is_deciding || input.first().is_none_or(|first| first >> 4 == 1);
+                let step = if is_connect { Step::Continue } else { not_connect() };
+                return Progress { needed: needed.unwrap_or(0), is_incomplete: true, ..Progress::at(0, step) };
+            }
+            Err(error) => {
+                return Progress::at(0, Step::Close(error.into()));
+            }
+        };
+        let size = frame.size;
+        if is_deciding {
+            return Progress::at(size, self.on_early_packet(key, frame));
+        }
+        if frame.first_byte >> 4 != 1 {
+            return Progress::at(0, not_connect());
+        }
+        let step = match codec::decode(ProtocolVersion::V5, frame) {
+            Ok(Packet::Connect(connect)) => self.on_connect(key, &connect),
+            Ok(_) => not_connect(),
+            Err(error) => {
+                let version = error.connect_version;
+                let refusal = Refusal { version, reason: error.reason, cause: Cause::Decode(error) };
+                self.refuse(key, &refusal, None)
+            }
+        };
+        Progress::at(size, step)
+    }
+
+    fn on_connect(&mut self, key: usize, connect: &Connect<'_>) -> Step {
+        let Some(slot) = self.slots.get(key) else { return Step::Continue };
+        self.cx.tally.add_versioned(Versioned::ConnectReceived, connect.version == ProtocolVersion::V5, 1);
+        let number = (slot.connection_id, self.cx.now);
+        let admission = &slot.listener.options.admission;
+        let registration = match admit(connect, admission, &self.cx.settings, || make_client_id(number)) {
+            Ok(registration) => registration,
+            Err(refusal) => return self.refuse(key, &refusal, None),
+        };
+        let is_anonymous_allowed = admission.allow_anonymous.unwrap_or(self.cx.settings.allow_anonymous);
+        if registration.authentication_method.is_some() {
+            if !self.cx.hooks.contains(Hooks::ON_AUTH) {
+                let detail = "an authentication method that nobody handles";
+                return self.refuse(key, &refusal_of(&registration, ReasonCode::BAD_AUTHENTICATION_METHOD, detail), None);
+            }
+            return self.ask_auth(key, registration, 0, None);
+        }
+        if is_anonymous_allowed {
+            return self.authorise_will(key, registration);
+        }
+        if !self.cx.hooks.contains(Hooks::AUTH_ON_REGISTER) {
+            let detail = "anonymous clients are not allowed (allow_anonymous) and no plugin authenticates";
+            return self.refuse(key, &refusal_of(&registration, ReasonCode::NOT_AUTHORIZED, detail), None);
+        }
+        self.ask(key, registration, Pending::Register, |ticket, slot, registration| {
+            Event::Register(Box::new(RegisterRequest {
+                ticket,
+                listener: slot.listener.options.name.clone(),
+                peer: slot.peer,
+                identity: registration.identity.clone(),
+                password: registration.password.clone(),
+                clean_start: registration.clean_start,
+                keep_alive: registration.keep_alive,
+                properties: registration.properties.clone(),
+            }))
+        })
+    }
+
+    /// AUTH of a client whose CONNECT is not decided; anything else has come too early [MQTT-3.1.2-30].
+    fn on_early_packet(&mut self, key: usize, frame: codec::Frame<'_>) -> Step {
+        let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
+        let Stage::Deciding(deciding) = &slot.stage else { return Step::Continue };
+        let detail = "a packet other than AUTH before the authentication was over";
+        let early = Step::Close(Ending::broken(ReasonCode::PROTOCOL_ERROR, detail));
+        if deciding.pending != Pending::ClientAuth {
+            return early;
+        }
+        let auth = match codec::decode(deciding.registration.version, frame) {
+            Ok(Packet::Auth(auth)) => auth,
+            Ok(Packet::Disconnect(_)) => return Step::Close(Ending::Lost),
+            Ok(_) => return early,
+            Err(error) => return Step::Close(error.into()),
+        };
+        self.cx.tally.add_reasoned(Reasoned::AuthReceived, true, auth.reason);
+        let mut registration = deciding.registration.clone();
+        if auth.properties.authentication_method != registration.authentication_method.as_deref()
+            || auth.reason != ReasonCode::CONTINUE_AUTHENTICATION
+        {
+            let detail = "AUTH with another method or reason code than the authentication that goes on";
+            return self.refuse(key, &refusal_of(&registration, ReasonCode::PROTOCOL_ERROR, detail), None);
+        }
+        registration.authentication_data = auth.properties.authentication_data.map(<[u8]>::to_vec);
+        self.ask_auth(key, registration, auth.reason.0, Some(auth.properties.encoded()))
+    }
+
+    fn ask_auth(&mut self, key: usize, registration: Registration, reason_code: u8, properties: Option<Vec<u8>>) -> Step {
+        self.ask(key, registration, Pending::Auth, |ticket, _, registration| Event::Auth {
+            ticket,
+            identity: registration.identity.clone(),
+            method: registration.authentication_method.clone().unwrap_or_default(),
+            data: registration.authentication_data.clone(),
+            reason_code,
+            properties: properties.unwrap_or_else(|| registration.properties.clone()),
+        })
+    }
+
+    /// Sends a request to Python and puts the CONNECT by until the verdict comes.
+    fn ask(
+        &mut self,
+        key: usize,
+        registration: Registration,
+        pending: Pending,
+        event: impl FnOnce(u64, &super::slot::Slot, &Registration) -> Event,
+    ) -> Step {
+        let busy = refusal_of(&registration, ReasonCode::SERVER_BUSY, "too many requests wait for a verdict");
+        let Some(ticket) = self.tickets.open(&self.node, &mut self.cx, key) else {
+            return self.refuse(key, &busy, None);
+        };
+        let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
+        let event = event(ticket, slot, &registration);
+        if !self.tickets.send(&self.node, &mut self.cx, ticket, event) {
+            return self.refuse(key, &busy, None);
+        }
+        slot.stage = Stage::Deciding(Box::new(Deciding { registration, pending }));
+        self.await_verdict(key, ticket);
+        Step::Pause
+    }
+
+    /// Goes on with a CONNECT whose verdict has come.
+    pub(super) fn on_connect_verdict(&mut self, key: usize, verdict: &Verdict) -> Step {
+        let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
+        let Stage::Deciding(deciding) = &mut slot.stage else { return Step::Continue };
+        let pending = deciding.pending;
+        let mut registration = deciding.registration.clone();
+        match verdict.decision {
+            Decision::Deny(reason) => {
+                let reason = if reason.is_error() { reason } else { ReasonCode::NOT_AUTHORIZED };
+                let detail = if pending == Pending::Will { "the will was not authorised" } else { "the client was not authorised" };
+                let refusal = refusal_of(&registration, reason, detail);
+                return self.refuse(key, &refusal, verdict.reason_string.as_deref());
+            }
+            Decision::Continue if pending == Pending::Auth => {
+                deciding.pending = Pending::ClientAuth;
+                self.write_auth(key, &registration, verdict.data.as_deref());
+                return Step::Continue;
+            }
+            Decision::Allow | Decision::Continue => {}
+        }
+        if let Some(client_id) = &verdict.client_id {
+            registration.identity.client_id = client_id.as_str().into();
+        }
+        if let Some(mountpoint) = &verdict.mountpoint {
+            registration.identity.mountpoint = mountpoint.as_str().into();
+        }
+        if let Some(username) = &verdict.username {
+            registration.identity.username = Some(username.as_str().into());
+        }
+        if pending == Pending::Auth {
+            registration.authentication_answer.clone_from(&verdict.data);
+        }
+        if pending == Pending::Will { self.accept_client(key, &registration) } else { self.authorise_will(key, registration) }
+    }
+
+    fn write_auth(&mut self, key: usize, registration: &Registration, data: Option<&[u8]>) {
+        let mut properties = Properties::default();
+        properties.authentication_method = registration.authentication_method.as_deref();
+        properties.authentication_data = data;
+        let mut packet = Vec::new();
+        let auth = Auth { reason: ReasonCode::CONTINUE_AUTHENTICATION, properties };
+        auth.encode_within(ProtocolVersion::V5, registration.packet_size_max, &mut packet);
+        self.cx.tally.add_reasoned(Reasoned::AuthSent, true, ReasonCode::CONTINUE_AUTHENTICATION);
+        self.write_directly(key, &packet);
+    }
+
+    fn authorise_will(&mut self, key: usize, registration: Registration) -> Step {
+        match &registration.will {
+            Some(will) if self.cx.hooks.contains(Hooks::AUTH_ON_PUBLISH) => {
+                let message = will.message.clone();
+                self.ask(key, registration, Pending::Will, |ticket, _, registration| Event::Publish {
+                    ticket,
+                    identity: registration.identity.clone(),
+                    message,
+                    is_will: true,
+                })
+            }
+            _ => self.accept_client(key, &registration),
+        }
+    }
+
+    fn accept_client(&mut self, key: usize, registration: &Registration) -> Step {
+        let Some(slot) = self.slots.get(key) else { return Step::Continue };
+        let link = Link {
+            socket: slot.socket.clone(),
+            connection_id: slot.connection_id,
+            worker: self.index,
+            slot: key,
+            peer: slot.peer,
+            listener: slot.listener.options.name.clone(),
+            is_flush_due: false,
+            is_blocked: false,
+        };
+        let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
+        let silence_max = connection.silence_max_ms();
+        let session = self.node.register(&mut self.cx, &mut self.batch, registration, link, connection);
+        self.wake_keeper_if_due();
+        let now = self.cx.now;
+        let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
+        slot.stage = Stage::Serving(session);
+        slot.last_received = now;
+        slot.silence_max = silence_max.unwrap_or(NEVER);
+        let lifetime = slot.listener.options.lifetime_ms;
+        let lifetime_end = if lifetime > 0 { slot.opened_at + lifetime } else { NEVER };
+        self.rearm(key, now.saturating_add(silence_max.unwrap_or(NEVER)).min(lifetime_end));
+        Step::Continue
+    }
+
+    /// Answers with the CONNACK of a refusal, logs it, and closes.
+    fn refuse(&mut self, key: usize, refusal: &Refusal, reason_string: Option<&str>) -> Step {
+        let mut packet = Vec::new();
+        let cause = refusal.cause.to_string();
+        refusal.write_connack(&mut self.cx, reason_string.or(Some(&cause)), &mut packet);
+        self.write_directly(key, &packet);
+        Step::Close(Ending::Broken { reason: refusal.reason, cause: refusal.cause })
+    }
+
+    /// Writes a small packet to a connection without a session. A socket that cannot take it is not worth waiting for.
+    fn write_directly(&mut self, key: usize, packet: &[u8]) {
+        use std::io::Write;
+        if let Some(slot) = self.slots.get(key)
+            && let Ok(count) = (&*slot.socket).write(packet)
+        {
+            self.cx.tally.add(crate::metrics::Counter::BytesSent, count as u64);
+        }
+    }
+}
+
+fn not_connect() -> Step {
+    Step::Close(Ending::broken(ReasonCode::PROTOCOL_ERROR, "the first packet is not CONNECT"))
+}
+
+fn refusal_of(registration: &Registration, reason: ReasonCode, detail: &'static str) -> Refusal {
+    Refusal { version: Some(registration.version), reason, cause: Cause::Text(detail) }
+}
+
+/// A client id that nobody can guess or already has: 128 random bits behind the connection's number.
+fn make_client_id((connection_id, now): (u64, u64)) -> String {
+    let random = ahash::RandomState::new();
+    format!("anon-{:016x}{:016x}", random.hash_one((connection_id, now)), random.hash_one(connection_id))
+}

@@ -1,0 +1,156 @@
+//! Sockets and threads: listeners, and the workers that own the connections which come in through them.
+//!
+//! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by the worker that
+//! accepted it. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
+//! worker goes on when the kernel says so.
+
+mod closing;
+mod desk;
+mod handshake;
+mod listener;
+mod reading;
+mod slot;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use parking_lot::Mutex;
+
+pub use listener::{ListenerOptions, ListenerState, bind};
+
+use crate::broker::Node;
+use crate::protocol::Verdict;
+
+/// A message to a worker.
+#[derive(Debug)]
+pub enum Mail {
+    /// Accept connections from here.
+    Listen(Arc<ListenerState>, std::net::TcpListener),
+    /// Accept no more; end the connections too if asked.
+    Unlisten {
+        /// The listener.
+        listener_id: u64,
+        /// End what came in through it.
+        kill_sessions: bool,
+    },
+    /// Python has decided.
+    Verdict {
+        /// Of the request.
+        ticket: u64,
+        /// What it decided.
+        verdict: Box<Verdict>,
+    },
+    /// Look at the clock: a deadline was set.
+    LookAtDeadlines,
+    /// Close everything and end.
+    Stop,
+}
+
+/// How others reach a worker.
+#[derive(Debug)]
+pub struct Mailbox {
+    mail: Mutex<Vec<Mail>>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    /// Puts a message in and wakes the worker.
+    pub fn send(&self, mail: Mail) {
+        self.mail.lock().push(mail);
+        // It fails only when the worker is gone, and then nobody needs the message.
+        let _ = self.waker.wake();
+    }
+
+    fn take(&self) -> Vec<Mail> {
+        std::mem::take(&mut self.mail.lock())
+    }
+}
+
+/// Position of the worker in a ticket.
+const TICKET_WORKER_SHIFT: u32 = 48;
+
+/// The workers of one engine.
+#[derive(Debug)]
+pub struct Workers {
+    mailboxes: Vec<Arc<Mailbox>>,
+    threads: Vec<JoinHandle<()>>,
+    are_done: Arc<AtomicBool>,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    pub fn start(node: &Arc<Node>, count: usize) -> io::Result<Self> {
+        let mut workers = Vec::with_capacity(count);
+        let mut mailboxes = Vec::with_capacity(count);
+        for index in 0..count {
+            let (worker, mailbox) = worker::Worker::new(index, Arc::clone(node))?;
+            workers.push(worker);
+            mailboxes.push(mailbox);
+        }
+        let are_done = Arc::new(AtomicBool::new(false));
+        let keeper = Arc::clone(&mailboxes[0]);
+        let mut threads = Vec::with_capacity(count);
+        for (index, mut worker) in workers.into_iter().enumerate() {
+            worker.set_keeper(Arc::clone(&keeper));
+            let thread = std::thread::Builder::new().name(format!("strogoff-worker-{index}"));
+            threads.push(thread.spawn(move || worker.run())?);
+        }
+        Ok(Self { mailboxes, threads, are_done })
+    }
+
+    /// Lets every worker accept from a socket.
+    pub fn listen(&self, state: &Arc<ListenerState>, socket: &std::net::TcpListener) -> io::Result<()> {
+        let clones = self.mailboxes.iter().map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+        for (mailbox, clone) in self.mailboxes.iter().zip(clones) {
+            mailbox.send(Mail::Listen(Arc::clone(state), clone));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting.
+    pub fn unlisten(&self, listener_id: u64, kill_sessions: bool) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Mail::Unlisten { listener_id, kill_sessions });
+        }
+    }
+
+    /// Hands a verdict to the worker that asked.
+    pub fn resolve(&self, ticket: u64, verdict: Verdict) {
+        if let Some(mailbox) = self.mailboxes.get((ticket >> TICKET_WORKER_SHIFT) as usize) {
+            mailbox.send(Mail::Verdict { ticket, verdict: Box::new(verdict) });
+        }
+    }
+
+    /// Makes the worker that watches deadlines look again.
+    pub fn look_at_deadlines(&self) {
+        self.mailboxes[0].send(Mail::LookAtDeadlines);
+    }
+
+    /// Ends all workers; those that take longer than `timeout` are left alone. True: all have ended.
+    pub fn stop(&mut self, timeout: Duration) -> bool {
+        if self.are_done.swap(true, Ordering::AcqRel) {
+            return self.threads.is_empty();
+        }
+        for mailbox in &self.mailboxes {
+            mailbox.send(Mail::Stop);
+        }
+        let end = Instant::now() + timeout;
+        let mut are_all_done = true;
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                are_all_done &= thread.join().is_ok();
+            } else {
+                are_all_done = false;
+            }
+        }
+        are_all_done
+    }
+}

@@ -1,0 +1,373 @@
+//! From readable sockets to packets.
+
+use std::io::{self, Read};
+
+use crate::codec::{FrameStep, next_frame};
+use crate::message::Millis;
+use crate::metrics::Counter;
+use crate::protocol::{Ending, Step, Verdict};
+
+use super::desk::Desk;
+use super::slot::{Slot, Stage};
+use super::worker::{READ_BYTES, Worker};
+use crate::broker::SessionRef;
+
+/// Packet types that must not overtake the publishes before them.
+const SUBSCRIBE: u8 = 8;
+const UNSUBSCRIBE: u8 = 10;
+const DISCONNECT: u8 = 14;
+
+/// What came of the bytes that were read.
+pub(super) struct Progress {
+    /// Bytes that are used up.
+    pub consumed: usize,
+    /// What to do now.
+    pub step: Step,
+    /// Size of the packet that begins behind `consumed`, 0 if unknown.
+    pub needed: usize,
+    /// The output is full.
+    pub is_output_full: bool,
+    /// What is left is the begin of a packet.
+    pub is_incomplete: bool,
+}
+
+impl Progress {
+    pub(super) fn at(consumed: usize, step: Step) -> Self {
+        Self { consumed, step, needed: 0, is_output_full: false, is_incomplete: false }
+    }
+}
+
+impl Worker {
+    /// Reads once from a connection, if that makes sense now, and processes what came.
+    pub(super) fn read(&mut self, key: usize) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if !slot.is_readable || !slot.may_read(self.cx.now) {
+            return;
+        }
+        if matches!(slot.stage, Stage::Draining) {
+            return self.read_and_forget(key);
+        }
+        if slot.has_backlog {
+            return self.resume(key);
+        }
+        if slot.needed > READ_BYTES {
+            return self.read_large(key);
+        }
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let kept = slot.unread.len().min(READ_BYTES);
+        buffer[..kept].copy_from_slice(&slot.unread[..kept]);
+        slot.unread.clear();
+        match read_some(slot, &mut buffer[kept..]) {
+            Ok(0) => {
+                self.read_buffer = buffer;
+                self.close(key, Ending::Lost);
+                return;
+            }
+            Ok(count) => {
+                self.received(key, count);
+                self.process(key, &buffer[..kept + count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slot.unread.extend_from_slice(&buffer[..kept]);
+            }
+            Err(_) => {
+                self.read_buffer = buffer;
+                self.cx.tally.add(Counter::SocketError, 1);
+                self.close(key, Ending::Lost);
+                return;
+            }
+        }
+        self.read_buffer = buffer;
+        self.read_again(key);
+    }
+
+    /// Collects a packet that is larger than the read buffer; memory grows with what has come, not with what was announced.
+    fn read_large(&mut self, key: usize) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let mut packet = std::mem::take(&mut slot.unread);
+        let have = packet.len();
+        let want = (slot.needed - have).min(have.max(READ_BYTES));
+        packet.resize(have + want, 0);
+        match read_some(slot, &mut packet[have..]) {
+            Ok(0) => return self.close(key, Ending::Lost),
+            Ok(count) => {
+                packet.truncate(have + count);
+                let is_whole = packet.len() >= slot.needed;
+                self.received(key, count);
+                if is_whole {
+                    self.process(key, &packet);
+                } else if let Some(slot) = self.slots.get_mut(key) {
+                    slot.unread = packet;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                packet.truncate(have);
+                slot.unread = packet;
+            }
+            Err(_) => {
+                self.cx.tally.add(Counter::SocketError, 1);
+                return self.close(key, Ending::Lost);
+            }
+        }
+        self.read_again(key);
+    }
+
+    fn read_and_forget(&mut self, key: usize) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let outcome = self.slots.get_mut(key).map(|slot| read_some(slot, &mut buffer));
+        self.read_buffer = buffer;
+        match outcome {
+            Some(Ok(count)) if count > 0 => self.read_again(key),
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.remove(key),
+        }
+    }
+
+    fn read_again(&mut self, key: usize) {
+        if let Some(slot) = self.slots.get(key)
+            && slot.is_readable
+            && slot.may_read(self.cx.now)
+        {
+            self.ready.push(key);
+        }
+    }
+
+    fn received(&mut self, key: usize, count: usize) {
+        self.cx.tally.add(Counter::BytesReceived, count as u64);
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.last_received = self.cx.now;
+        }
+    }
+
+    /// Processes bytes of a connection and keeps what could not be used yet.
+    pub(super) fn process(&mut self, key: usize, input: &[u8]) {
+        let mut consumed = 0;
+        while consumed < input.len() {
+            let rest = &input[consumed..];
+            let Some(slot) = self.slots.get(key) else { return };
+            let progress = match &slot.stage {
+                Stage::Connecting | Stage::Deciding(_) => self.handshake(key, rest),
+                Stage::Serving(session) => {
+                    let session = session.clone();
+                    self.serve(key, &session, rest)
+                }
+                Stage::Draining => return,
+            };
+            consumed += progress.consumed;
+            let Some(slot) = self.slots.get_mut(key) else { return };
+            slot.needed = progress.needed;
+            slot.is_output_full = progress.is_output_full;
+            match progress.step {
+                // A handshake that ended well leaves the packets behind CONNECT to the session.
+                Step::Continue if progress.consumed > 0 && !progress.is_incomplete && !progress.is_output_full => {}
+                Step::Continue | Step::Pause => {
+                    slot.has_backlog = !progress.is_incomplete;
+                    break;
+                }
+                Step::Throttle(ms) => {
+                    let until = self.cx.now + ms;
+                    slot.throttled_until = until;
+                    slot.has_backlog = true;
+                    self.arm(key, until);
+                    break;
+                }
+                Step::Close(ending) => return self.close(key, ending),
+            }
+        }
+        if let Some(slot) = self.slots.get_mut(key) {
+            keep_unread(slot, &input[consumed..]);
+        }
+    }
+
+    /// Processes packets of a connected client until something has to be waited for.
+    fn serve(&mut self, key: usize, session: &SessionRef, input: &[u8]) -> Progress {
+        let Some(slot) = self.slots.get_mut(key) else { return Progress::at(0, Step::Continue) };
+        let connection_id = slot.connection_id;
+        let size_max = self.cx.settings.packet_size_max();
+        let mut guard = session.lock();
+        let state = &mut *guard;
+        let Some(link) = state.link.as_mut().filter(|link| link.connection_id == connection_id) else {
+            return Progress::at(0, Step::Close(Ending::TakenOver { keeps_will: true }));
+        };
+        if link.is_blocked && slot.is_readable {
+            // A readable event tells of writable as well; trying costs one write and only when output waits.
+            link.is_blocked = false;
+        }
+        if let Some(connection) = &mut state.session.connection {
+            self.batch.pool.lend(connection);
+        }
+        let mut progress = Progress::at(0, Step::Continue);
+        let mut desk = Desk {
+            node: &self.node,
+            batch: &mut self.batch,
+            session,
+            input,
+            tickets: &mut self.tickets,
+            slot: key,
+            asked: None,
+        };
+        loop {
+            match next_frame(&input[progress.consumed..], size_max) {
+                Ok(FrameStep::Frame(frame)) => {
+                    let is_ordered = matches!(frame.first_byte >> 4, SUBSCRIBE | UNSUBSCRIBE | DISCONNECT);
+                    if is_ordered && !desk.batch.is_empty() {
+                        break;
+                    }
+                    let size = frame.size;
+                    progress.step = state.session.receive(&mut self.cx, &mut desk, frame);
+                    progress.consumed += size;
+                    if progress.step != Step::Continue {
+                        break;
+                    }
+                    let connection = state.session.connection.as_ref();
+                    if connection.is_some_and(|connection| !connection.has_output_room(&self.cx.settings)) {
+                        progress.is_output_full = true;
+                        break;
+                    }
+                }
+                Ok(FrameStep::Incomplete { needed }) => {
+                    progress.needed = needed.unwrap_or(0);
+                    progress.is_incomplete = true;
+                    break;
+                }
+                Err(error) => {
+                    progress.step = Step::Close(error.into());
+                    break;
+                }
+            }
+        }
+        let asked = desk.asked;
+        if let Some(connection) = &mut state.session.connection {
+            connection.bytes_received += progress.consumed as u64;
+        }
+        if progress.is_output_full {
+            self.batch.flush(&mut self.cx, state);
+            let connection = state.session.connection.as_ref();
+            progress.is_output_full =
+                connection.is_some_and(|connection| !connection.has_output_room(&self.cx.settings));
+            if progress.is_output_full {
+                self.cx.tally.add(Counter::ReadPaused, 1);
+            }
+        }
+        self.node.emit_notices(&mut self.cx, &state.session.identity);
+        self.batch.flush_later(state, session);
+        drop(guard);
+        self.batch.dispatch(&self.node, &mut self.cx, input);
+        if progress.step == Step::Pause
+            && let Some(ticket) = asked
+        {
+            self.await_verdict(key, ticket);
+        }
+        progress
+    }
+
+    /// Notes that a connection waits for a verdict.
+    pub(super) fn await_verdict(&mut self, key: usize, ticket: u64) {
+        let deadline = self.cx.now + self.cx.settings.hook_timeout as Millis;
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.ticket = Some((ticket, deadline));
+        }
+        self.arm(key, deadline);
+    }
+
+    /// Goes on with a connection whose verdict has come.
+    pub(super) fn on_verdict(&mut self, ticket: u64, verdict: &Verdict) {
+        let Some(key) = self.tickets.take(ticket) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.ticket.is_none_or(|(waiting, _)| waiting != ticket) {
+            return;
+        }
+        slot.ticket = None;
+        let step = match &slot.stage {
+            Stage::Deciding(_) => self.on_connect_verdict(key, verdict),
+            Stage::Serving(session) => {
+                let session = session.clone();
+                self.answer(key, &session, verdict)
+            }
+            Stage::Connecting | Stage::Draining => return,
+        };
+        match step {
+            Step::Close(ending) => self.close(key, ending),
+            Step::Pause => {}
+            Step::Continue | Step::Throttle(_) => self.resume(key),
+        }
+    }
+
+    fn answer(&mut self, key: usize, session: &SessionRef, verdict: &Verdict) -> Step {
+        let Some(connection_id) = self.slots.get(key).map(|slot| slot.connection_id) else { return Step::Pause };
+        let mut state = session.lock();
+        if state.link.as_ref().is_none_or(|link| link.connection_id != connection_id) {
+            return Step::Close(Ending::TakenOver { keeps_will: true });
+        }
+        if let Some(connection) = &mut state.session.connection {
+            self.batch.pool.lend(connection);
+        }
+        let mut desk = Desk {
+            node: &self.node,
+            batch: &mut self.batch,
+            session,
+            input: &[],
+            tickets: &mut self.tickets,
+            slot: key,
+            asked: None,
+        };
+        let step = state.session.answer(&mut self.cx, &mut desk, verdict);
+        let asked = desk.asked;
+        self.node.emit_notices(&mut self.cx, &state.session.identity);
+        self.batch.flush_later(&mut state, session);
+        drop(state);
+        self.batch.dispatch(&self.node, &mut self.cx, &[]);
+        if step == Step::Pause
+            && let Some(ticket) = asked
+        {
+            self.await_verdict(key, ticket);
+        }
+        step
+    }
+
+    /// Processes what waited while a connection was not read, then reads on.
+    pub(super) fn resume(&mut self, key: usize) {
+        let now = self.cx.now;
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.throttled_until = 0;
+        if !slot.may_read(now) {
+            return;
+        }
+        slot.has_backlog = false;
+        let silence_max = slot.silence_max;
+        // Time that the broker made the client wait is not the client's silence.
+        slot.last_received = now;
+        let unread = std::mem::take(&mut slot.unread);
+        if !unread.is_empty() {
+            self.process(key, &unread);
+        }
+        self.arm(key, now.saturating_add(silence_max));
+        self.read_again(key);
+    }
+}
+
+fn read_some(slot: &mut Slot, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match (&*slot.socket).read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                slot.is_readable &= error.kind() != io::ErrorKind::WouldBlock;
+                return Err(error);
+            }
+            Ok(count) => {
+                // A short read has emptied the socket; the next bytes are announced by a new event. Where the peer has
+                // closed there is no new event, so the end has to be read.
+                slot.is_readable = count == buffer.len() || slot.is_read_closed;
+                return Ok(count);
+            }
+        }
+    }
+}
+
+fn keep_unread(slot: &mut Slot, rest: &[u8]) {
+    if rest.is_empty() {
+        slot.unread = Vec::new();
+    } else {
+        slot.unread = rest.to_vec();
+    }
+}

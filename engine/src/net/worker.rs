@@ -1,0 +1,450 @@
+//! One worker: its event loop, accepting, timers, mail.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::broker::events::Level;
+use crate::broker::{Batch, Node};
+use crate::codec::ReasonCode;
+use crate::message::{Millis, NEVER};
+use crate::metrics::Counter;
+use crate::protocol::{Context, Ending, Verdict};
+
+use super::desk::Tickets;
+use super::slot::{Slot, Stage};
+use super::{ListenerState, Mail, Mailbox};
+
+const WAKE: Token = Token(usize::MAX - 1);
+const FIRST_LISTENER: usize = usize::MAX / 2;
+const EVENTS_MAX: usize = 1_024;
+/// One read takes at most this much; so do the packets of one batch.
+pub(super) const READ_BYTES: usize = 64 * 1_024;
+/// Connections accepted before those that are open get their turn.
+const ACCEPTS_MAX: usize = 256;
+/// When accepting failed or the listener is full it is tried again after so long.
+const ACCEPT_RETRY_MS: Millis = 50;
+/// The worker that watches the node's deadlines.
+const KEEPER: usize = 0;
+
+struct LocalListener {
+    state: Arc<ListenerState>,
+    socket: mio::net::TcpListener,
+    /// Connections may wait in the backlog.
+    is_pending: bool,
+}
+
+/// One thread with its connections.
+pub struct Worker {
+    pub(super) index: usize,
+    pub(super) node: Arc<Node>,
+    pub(super) poll: Poll,
+    pub(super) mailbox: Arc<Mailbox>,
+    keeper: Option<Arc<Mailbox>>,
+    pub(super) slots: Slab<Slot>,
+    listeners: Vec<Option<LocalListener>>,
+    pub(super) batch: Batch,
+    pub(super) cx: Context,
+    pub(super) read_buffer: Vec<u8>,
+    pub(super) tickets: Tickets,
+    /// Connections that have more to read.
+    pub(super) ready: Vec<usize>,
+    timers: BTreeSet<(Millis, usize)>,
+    accept_retry_at: Millis,
+    next_sweep: Millis,
+    is_stopping: bool,
+}
+
+impl Worker {
+    /// A worker that does not run yet.
+    pub fn new(index: usize, node: Arc<Node>) -> io::Result<(Self, Arc<Mailbox>)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let mailbox = Arc::new(Mailbox { mail: parking_lot::Mutex::default(), waker });
+        let cx = node.context();
+        let worker = Self {
+            index,
+            node,
+            poll,
+            mailbox: Arc::clone(&mailbox),
+            keeper: None,
+            slots: Slab::new(),
+            listeners: Vec::new(),
+            batch: Batch::default(),
+            cx,
+            read_buffer: vec![0; READ_BYTES],
+            tickets: Tickets::new(index),
+            ready: Vec::new(),
+            timers: BTreeSet::new(),
+            accept_retry_at: NEVER,
+            next_sweep: NEVER,
+            is_stopping: false,
+        };
+        Ok((worker, mailbox))
+    }
+
+    /// Tells the worker who watches the node's deadlines.
+    pub fn set_keeper(&mut self, keeper: Arc<Mailbox>) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(&mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !(self.is_stopping && self.slots.is_empty()) {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let fields = vec![("error", error.to_string())];
+                    self.node.log(&mut self.cx, Level::Error, "a worker cannot wait for its sockets and ends", fields);
+                    return;
+                }
+            }
+            self.node.refresh(&mut self.cx);
+            self.turn(&events);
+        }
+    }
+
+    fn turn(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKE => self.read_mail(),
+                Token(token) if token >= FIRST_LISTENER => self.accept(token - FIRST_LISTENER),
+                Token(key) => self.on_socket(key, event),
+            }
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for key in ready {
+            self.read(key);
+        }
+        self.run_timers();
+        self.batch.flush_all(&self.node, &mut self.cx);
+        self.node.metrics.absorb(&mut self.cx.tally);
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() || self.batch.has_flush_due() {
+            return Some(Duration::ZERO);
+        }
+        let mut next = self.timers.first().map_or(NEVER, |(at, _)| *at).min(self.accept_retry_at);
+        if self.index == KEEPER {
+            next = next.min(self.node.next_deadline()).min(self.next_sweep);
+        }
+        if next == NEVER {
+            return None;
+        }
+        Some(Duration::from_millis(next.saturating_sub(self.node.clock.now())))
+    }
+
+    fn on_socket(&mut self, key: usize, event: &mio::event::Event) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            slot.is_readable = true;
+        }
+        slot.is_read_closed |= event.is_read_closed() || event.is_error();
+        if event.is_writable() {
+            self.on_writable(key);
+        }
+        self.read(key);
+    }
+
+    fn on_writable(&mut self, key: usize) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Stage::Serving(session) = &slot.stage else { return };
+        let session = session.clone();
+        let mut state = session.lock();
+        let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == slot.connection_id);
+        if !is_ours || !state.link.as_ref().is_some_and(|link| link.is_blocked) {
+            return;
+        }
+        if let Some(link) = &mut state.link {
+            link.is_blocked = false;
+        }
+        let is_done = self.batch.flush(&mut self.cx, &mut state);
+        if !is_done {
+            self.batch.flush_later(&mut state, &session);
+        }
+        self.node.emit_notices(&mut self.cx, &state.session.identity);
+        let has_room = state.session.connection.as_ref().is_none_or(|connection| connection.has_output_room(&self.cx.settings));
+        slot.is_output_full &= !has_room;
+    }
+
+    // -- accepting -------------------------------------------------------------------------------------------------
+
+    fn accept(&mut self, index: usize) {
+        if let Some(Some(listener)) = self.listeners.get_mut(index) {
+            listener.is_pending = true;
+        }
+        self.accept_pending(index);
+    }
+
+    fn accept_pending(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
+            if !listener.state.enter() {
+                self.accept_retry_at = self.cx.now + ACCEPT_RETRY_MS;
+                return;
+            }
+            match listener.socket.accept() {
+                Ok((socket, peer)) => {
+                    let state = Arc::clone(&listener.state);
+                    self.open(socket, peer, state);
+                }
+                Err(error) => {
+                    listener.state.leave();
+                    match error.kind() {
+                        io::ErrorKind::WouldBlock => listener.is_pending = false,
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                        _ => {
+                            self.cx.tally.add(Counter::AcceptError, 1);
+                            self.accept_retry_at = self.cx.now + ACCEPT_RETRY_MS;
+                            let name = listener.state.options.name.to_string();
+                            let fields = vec![("listener", name), ("error", error.to_string())];
+                            self.node.log(&mut self.cx, Level::Error, "a connection could not be accepted", fields);
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+        self.accept_retry_at = self.cx.now;
+    }
+
+    fn open(&mut self, mut socket: mio::net::TcpStream, peer: std::net::SocketAddr, listener: Arc<ListenerState>) {
+        self.cx.tally.add(Counter::SocketOpen, 1);
+        listener.total.fetch_add(1, Ordering::Relaxed);
+        // Small packets go out at once; what belongs together is written together anyway.
+        let _ = socket.set_nodelay(true);
+        let entry = self.slots.vacant_entry();
+        let key = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut socket, Token(key), interest) {
+            self.cx.tally.add(Counter::AcceptError, 1);
+            self.cx.tally.add(Counter::SocketClose, 1);
+            listener.leave();
+            let fields = vec![("peer", peer.to_string()), ("error", error.to_string())];
+            self.node.log(&mut self.cx, Level::Error, "a connection could not be watched", fields);
+            return;
+        }
+        entry.insert(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now));
+        self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout as Millis);
+    }
+
+    // -- timers ----------------------------------------------------------------------------------------------------
+
+    /// Makes sure that a connection is looked at no later than `at`.
+    pub(super) fn arm(&mut self, key: usize, at: Millis) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if at < slot.next_check {
+            self.timers.remove(&(slot.next_check, key));
+            slot.next_check = at;
+            self.timers.insert((at, key));
+        }
+    }
+
+    /// Looks at a connection at `at` and not before.
+    pub(super) fn rearm(&mut self, key: usize, at: Millis) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        self.timers.remove(&(slot.next_check, key));
+        slot.next_check = NEVER;
+        if at != NEVER {
+            self.arm(key, at);
+        }
+    }
+
+    /// Takes a connection off the timers.
+    pub(super) fn disarm(&mut self, key: usize, next_check: Millis) {
+        self.timers.remove(&(next_check, key));
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.cx.now;
+        while let Some(&(at, key)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.next_check = NEVER;
+                self.check(key);
+            }
+        }
+        if self.accept_retry_at <= now {
+            self.accept_retry_at = NEVER;
+            for index in 0..self.listeners.len() {
+                if self.listeners[index].as_ref().is_some_and(|listener| listener.is_pending) {
+                    self.accept_pending(index);
+                }
+            }
+        }
+        if self.index == KEEPER {
+            self.keep_house(now);
+        }
+    }
+
+    fn keep_house(&mut self, now: Millis) {
+        if self.node.next_deadline() <= now {
+            self.node.run_deadlines(&mut self.cx, &mut self.batch);
+        }
+        let interval = self.cx.settings.expire_retain_cache as Millis * 1_000;
+        if interval == 0 {
+            self.next_sweep = NEVER;
+        } else if self.next_sweep == NEVER {
+            self.next_sweep = now + interval;
+        } else if self.next_sweep <= now {
+            self.node.retained.write().sweep(now);
+            self.next_sweep = now + interval;
+        }
+    }
+
+    /// Looks whether a connection has waited too long for something.
+    fn check(&mut self, key: usize) {
+        let now = self.cx.now;
+        let Some(slot) = self.slots.get(key) else { return };
+        let mut next = NEVER;
+        if let Some((ticket, deadline)) = slot.ticket {
+            if deadline <= now {
+                self.give_up_ticket(ticket);
+                return;
+            }
+            next = next.min(deadline);
+        }
+        let lifetime = slot.listener.options.lifetime_ms;
+        if lifetime > 0 && !matches!(slot.stage, Stage::Draining) {
+            if slot.opened_at + lifetime <= now {
+                self.cx.tally.add(Counter::ConnectionLifetime, 1);
+                let reason = ReasonCode::MAXIMUM_CONNECT_TIME;
+                return self.close(key, Ending::broken(reason, "max_connection_lifetime is over"));
+            }
+            next = next.min(slot.opened_at + lifetime);
+        }
+        if slot.throttled_until > 0 {
+            if slot.throttled_until <= now {
+                return self.resume(key);
+            }
+            next = next.min(slot.throttled_until);
+        }
+        match &slot.stage {
+            Stage::Connecting | Stage::Deciding(_) if slot.ticket.is_none() => {
+                let deadline = slot.last_received.min(slot.opened_at) + self.cx.settings.mqtt_connect_timeout as Millis;
+                if deadline <= now {
+                    self.cx.tally.add(Counter::SocketCloseTimeout, 1);
+                    return self.close(key, Ending::broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "no CONNECT within mqtt_connect_timeout"));
+                }
+                next = next.min(deadline);
+            }
+            Stage::Connecting | Stage::Deciding(_) => {}
+            Stage::Serving(_) if slot.silence_max != NEVER => {
+                let deadline = slot.last_received + slot.silence_max;
+                if deadline <= now && slot.ticket.is_none() && slot.throttled_until <= now {
+                    return self.close(key, Ending::broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "keep alive timeout"));
+                }
+                next = next.min(deadline.max(now + 1));
+            }
+            Stage::Serving(_) => {}
+            Stage::Draining => {
+                if slot.drain_until <= now {
+                    return self.remove(key);
+                }
+                next = next.min(slot.drain_until);
+            }
+        }
+        if next != NEVER {
+            self.arm(key, next);
+        }
+    }
+
+    fn give_up_ticket(&mut self, ticket: u64) {
+        if self.node.close_ticket(ticket) {
+            self.cx.tally.add(Counter::HookTimeout, 1);
+            self.on_verdict(ticket, &Verdict::deny(ReasonCode::NOT_AUTHORIZED));
+        }
+    }
+
+    // -- mail ------------------------------------------------------------------------------------------------------
+
+    fn read_mail(&mut self) {
+        for mail in self.mailbox.take() {
+            match mail {
+                Mail::Listen(state, socket) => self.listen(state, socket),
+                Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
+                Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
+                // Waking up was the message: the time to sleep is worked out anew.
+                Mail::LookAtDeadlines => {}
+                Mail::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn listen(&mut self, state: Arc<ListenerState>, socket: std::net::TcpListener) {
+        let mut socket = mio::net::TcpListener::from_std(socket);
+        let index = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
+        let token = Token(FIRST_LISTENER + index);
+        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE) {
+            let fields = vec![("listener", state.options.name.to_string()), ("error", error.to_string())];
+            self.node.log(&mut self.cx, Level::Error, "a worker cannot watch a listener", fields);
+            return;
+        }
+        if index == self.listeners.len() {
+            self.listeners.push(None);
+        }
+        self.listeners[index] = Some(LocalListener { state, socket, is_pending: true });
+        self.accept_pending(index);
+    }
+
+    fn unlisten(&mut self, listener_id: u64, kill_sessions: bool) {
+        for place in &mut self.listeners {
+            if place.as_ref().is_some_and(|listener| listener.state.id == listener_id)
+                && let Some(mut listener) = place.take()
+            {
+                let _ = self.poll.registry().deregister(&mut listener.socket);
+            }
+        }
+        if kill_sessions {
+            let reason = ReasonCode::ADMINISTRATIVE_ACTION;
+            self.close_all(&Ending::Administrative { reason }, |slot| slot.listener.id == listener_id);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.listeners.clear();
+        self.is_stopping = true;
+        let reason = ReasonCode::SERVER_SHUTTING_DOWN;
+        self.close_all(&Ending::Administrative { reason }, |_| true);
+        // What the peers still send is of no interest any more.
+        let left: Vec<usize> = self.slots.iter().map(|(key, _)| key).collect();
+        for key in left {
+            self.remove(key);
+        }
+    }
+
+    fn close_all(&mut self, ending: &Ending, is_meant: impl Fn(&Slot) -> bool) {
+        let keys: Vec<usize> = self.slots.iter().filter(|(_, slot)| is_meant(slot)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, *ending);
+        }
+    }
+
+    /// Wakes the worker that watches the node's deadlines where it may sleep too long.
+    pub(super) fn wake_keeper_if_due(&self) {
+        if self.node.next_deadline() <= self.cx.now {
+            self.wake_keeper();
+        }
+    }
+
+    /// Wakes the worker that watches the node's deadlines.
+    pub(super) fn wake_keeper(&self) {
+        if self.index != KEEPER
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.send(Mail::LookAtDeadlines);
+        }
+    }
+}

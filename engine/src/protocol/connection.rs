@@ -1,0 +1,171 @@
+//! What was agreed for one network connection, and what ends with it.
+
+use crate::codec::{ProtocolVersion, ReasonCode};
+use crate::message::{Message, Millis};
+use crate::settings::Settings;
+
+use super::Output;
+use super::connect::Registration;
+
+/// A packet that waits for Python's verdict. Nothing further is read from the connection until it is answered.
+#[derive(Debug)]
+pub enum Waiting {
+    /// A PUBLISH.
+    Publish {
+        /// The message as it came.
+        message: Message,
+        /// Its packet identifier, 0 for QoS 0.
+        packet_id: u16,
+    },
+    /// A SUBSCRIBE.
+    Subscribe {
+        /// Its packet identifier.
+        packet_id: u16,
+        /// Its subscription identifier, 0 for none.
+        identifier: u32,
+        /// Filters and their options.
+        filters: Vec<(String, crate::codec::SubscribeOptions)>,
+    },
+    /// An AUTH.
+    Auth,
+}
+
+/// The protocol side of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// MQTT version.
+    pub version: ProtocolVersion,
+    /// What waits to be written.
+    pub output: Output,
+    /// Seconds, 0: none. What the broker enforces, which is Server Keep Alive where it announced one.
+    pub keep_alive: u16,
+    /// Unacknowledged messages that may be under way to the client.
+    pub window_limit: usize,
+    /// Largest packet the client takes; `u32::MAX` for no limit.
+    pub packet_size_max: u32,
+    /// Unfinished publishes that the client may have, as announced.
+    pub receive_maximum: u16,
+    /// Reason strings and user properties may be sent with any packet [MQTT-3.1.2-29].
+    pub wants_problem_information: bool,
+    /// Authentication method of the CONNECT.
+    pub authentication_method: Option<Box<str>>,
+    /// A packet that waits for a verdict.
+    pub waiting: Option<Waiting>,
+    /// Session expiry interval was 0 in CONNECT, so DISCONNECT must not raise it.
+    pub has_zero_expiry: bool,
+    /// Topic aliases of the client; index is alias - 1.
+    pub(super) client_aliases: Vec<Option<Box<str>>>,
+    /// Topic aliases that the client may use.
+    pub(super) client_alias_max: u16,
+    /// Topics that have an alias towards the client; alias is index + 1.
+    pub(super) broker_aliases: Vec<Box<[u8]>>,
+    /// Topic aliases that the broker may use.
+    pub(super) broker_alias_max: u16,
+    /// Bucket of `max_message_rate`, in thousandths of a message.
+    rate_tokens: i64,
+    rate_filled_at: Millis,
+    /// Bytes read from the client.
+    pub bytes_received: u64,
+    /// Bytes written to the client.
+    pub bytes_sent: u64,
+}
+
+/// Topic aliases of one connection are looked up by walking them: more than this are not used even if the client allows it.
+const BROKER_ALIASES_MAX: u16 = 64;
+
+impl Connection {
+    /// A connection as registered.
+    pub fn new(registration: &Registration, settings: &Settings, now: Millis) -> Self {
+        let is_v5 = registration.version == ProtocolVersion::V5;
+        let window_limit = if is_v5 {
+            usize::from(registration.receive_maximum).min(settings.receive_max_client as usize)
+        } else if settings.max_inflight_messages == 0 {
+            usize::from(u16::MAX)
+        } else {
+            settings.max_inflight_messages as usize
+        };
+        Self {
+            version: registration.version,
+            output: Output::default(),
+            keep_alive: registration.enforced_keep_alive,
+            window_limit,
+            packet_size_max: registration.packet_size_max,
+            receive_maximum: if is_v5 { settings.receive_max_broker as u16 } else { u16::MAX },
+            wants_problem_information: registration.wants_problem_information,
+            authentication_method: registration.authentication_method.as_deref().map(Into::into),
+            waiting: None,
+            has_zero_expiry: is_v5 && registration.session_expiry == Some(0),
+            client_aliases: Vec::new(),
+            client_alias_max: if is_v5 { settings.topic_alias_max_client as u16 } else { 0 },
+            broker_aliases: Vec::new(),
+            broker_alias_max: registration
+                .topic_alias_maximum
+                .min(settings.topic_alias_max_broker as u16)
+                .min(BROKER_ALIASES_MAX),
+            rate_tokens: settings.max_message_rate.saturating_mul(1_000),
+            rate_filled_at: now,
+            bytes_received: 0,
+            bytes_sent: 0,
+        }
+    }
+
+    /// Whether this is MQTT 5.
+    #[inline]
+    pub fn is_v5(&self) -> bool {
+        self.version == ProtocolVersion::V5
+    }
+
+    /// Milliseconds of silence after which the client counts as gone: 1.5 times the keep alive [MQTT-3.1.2-22].
+    pub fn silence_max_ms(&self) -> Option<Millis> {
+        (self.keep_alive > 0).then(|| Millis::from(self.keep_alive) * 1_500)
+    }
+
+    /// Whether more may be put into the output, which is what bounds the memory a slow reader costs.
+    #[inline]
+    pub fn has_output_room(&self, settings: &Settings) -> bool {
+        self.output.len() < settings.max_connection_buffer as usize
+    }
+
+    /// The topic behind an alias, after taking note of a new one. `Err`: a reason to disconnect.
+    pub(super) fn resolve_alias(&mut self, alias: u16, topic: &str) -> Result<&str, ReasonCode> {
+        if alias == 0 || alias > self.client_alias_max {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID);
+        }
+        let index = usize::from(alias) - 1;
+        if !topic.is_empty() {
+            if self.client_aliases.len() <= index {
+                self.client_aliases.resize(index + 1, None);
+            }
+            self.client_aliases[index] = Some(topic.into());
+        }
+        // An alias that was never set is a protocol error (MQTT 5, 3.3.2.3.4).
+        self.client_aliases.get(index).and_then(Option::as_deref).ok_or(ReasonCode::PROTOCOL_ERROR)
+    }
+
+    /// The alias for a topic towards the client: `(alias, is new)`. First come, first served; none once all are given away.
+    pub(super) fn broker_alias(&mut self, topic: &[u8]) -> Option<(u16, bool)> {
+        if self.broker_alias_max == 0 {
+            return None;
+        }
+        if let Some(index) = self.broker_aliases.iter().position(|known| &**known == topic) {
+            return Some((index as u16 + 1, false));
+        }
+        if self.broker_aliases.len() >= usize::from(self.broker_alias_max) {
+            return None;
+        }
+        self.broker_aliases.push(topic.into());
+        Some((self.broker_aliases.len() as u16, true))
+    }
+
+    /// Takes one publish out of the bucket of `max_message_rate`; milliseconds to wait when that was too fast.
+    pub(super) fn throttle_ms(&mut self, rate: i64, now: Millis) -> Option<Millis> {
+        if rate == 0 {
+            return None;
+        }
+        let elapsed = i64::try_from(now.saturating_sub(self.rate_filled_at)).unwrap_or(i64::MAX);
+        self.rate_filled_at = now;
+        let filled = self.rate_tokens.saturating_add(elapsed.saturating_mul(rate));
+        self.rate_tokens = filled.min(rate.saturating_mul(1_000)) - 1_000;
+        (self.rate_tokens < 0).then(|| (self.rate_tokens.unsigned_abs()).div_ceil(rate.unsigned_abs()).max(1))
+    }
+}

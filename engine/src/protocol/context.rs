@@ -1,0 +1,186 @@
+//! What the state machine is given beside the packets: time, settings, counters, and the node behind a [`Host`].
+
+use std::sync::Arc;
+
+use crate::broker::events::{Hooks, Identity};
+use crate::codec::ReasonCode;
+use crate::message::{Message, Millis, Publication};
+use crate::metrics::Tally;
+use crate::routing::SubscriptionOptions;
+use crate::settings::Settings;
+
+/// The surroundings of one call; a worker keeps one and brings it up to date each turn.
+#[derive(Debug)]
+pub struct Context {
+    /// The engine's clock.
+    pub now: Millis,
+    /// Settings in force.
+    pub settings: Arc<Settings>,
+    /// Counters of this thread.
+    pub tally: Tally,
+    /// Hooks that somebody listens to.
+    pub hooks: Hooks,
+    /// What happened to messages and somebody listens to; the caller knows whose session it was and takes them out.
+    pub notices: Vec<Notice>,
+    /// Reused for messages whose bytes must be put together anew.
+    pub scratch: Vec<u8>,
+}
+
+impl Context {
+    /// A context at time 0 without hooks.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            now: 0,
+            settings,
+            tally: Tally::default(),
+            hooks: Hooks::empty(),
+            notices: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Notes what happened to a message if somebody listens to that.
+    pub fn notice(&mut self, hook: Hooks, message: impl FnOnce() -> Message, qos: u8, retain: bool, reason: &'static str) {
+        if self.hooks.contains(hook) {
+            self.notices.push(Notice { hook, message: message(), qos, retain, reason });
+        }
+    }
+}
+
+/// Something that happened to a message of the session in hand.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Which hook.
+    pub hook: Hooks,
+    /// The message.
+    pub message: Message,
+    /// QoS of the delivery.
+    pub qos: u8,
+    /// RETAIN of the delivery.
+    pub retain: bool,
+    /// Why it was dropped.
+    pub reason: &'static str,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routed {
+    /// It is on its way; whether anybody subscribes to it.
+    Accepted {
+        /// Somebody gets it.
+        has_subscribers: bool,
+    },
+    /// It was refused.
+    Refused(ReasonCode),
+}
+
+/// What the state machine needs of the node.
+pub trait Host {
+    /// Routes a message. It may be delivered after the call, but before the publisher's output is flushed.
+    fn publish(&mut self, cx: &mut Context, publisher: &Identity, publication: Publication<'_>) -> Routed;
+
+    /// Puts a subscription of the session in hand into the routing table. `group`: of a shared subscription.
+    fn subscribe(&mut self, filter: &str, group: Option<&str>, options: SubscriptionOptions);
+
+    /// Takes a subscription of the session in hand out of the routing table.
+    fn unsubscribe(&mut self, filter: &str, group: Option<&str>);
+
+    /// Visits the retained messages that match a filter.
+    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message));
+
+    /// Tells whoever listens to `hook` that subscriptions changed.
+    fn notify(&mut self, cx: &mut Context, hook: Hooks, identity: &Identity, filters: Vec<(String, u8)>);
+
+    /// Asks Python with what the connection has [`super::Waiting`] for. False: too many questions wait already.
+    fn ask(&mut self, cx: &mut Context, identity: &Identity, question: Question<'_>) -> bool;
+}
+
+/// A question to Python, properties encoded as on the wire; the session that it is about waits.
+#[derive(Debug)]
+pub enum Question<'a> {
+    /// May this message be published?
+    Publish(&'a Message),
+    /// May these subscriptions be made?
+    Subscribe {
+        /// Filters with the requested QoS.
+        filters: Vec<(String, u8)>,
+        /// Properties of the packet.
+        properties: Vec<u8>,
+    },
+    /// The next step of an enhanced authentication.
+    Auth {
+        /// Method.
+        method: &'a str,
+        /// Data.
+        data: Option<&'a [u8]>,
+        /// 0x18 or 0x19.
+        reason_code: u8,
+        /// Properties of the packet.
+        properties: Vec<u8>,
+    },
+}
+
+/// Python's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Allow,
+    /// Refuse.
+    Deny(ReasonCode),
+    /// Another round of enhanced authentication.
+    Continue,
+}
+
+/// A decision and what it changes.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Go on or not.
+    pub decision: Decision,
+    /// Why not, for the client.
+    pub reason_string: Option<String>,
+    /// Another client id (CONNECT).
+    pub client_id: Option<String>,
+    /// Another mountpoint (CONNECT).
+    pub mountpoint: Option<String>,
+    /// Another user name (CONNECT).
+    pub username: Option<String>,
+    /// Another topic (PUBLISH).
+    pub topic: Option<String>,
+    /// Another payload (PUBLISH).
+    pub payload: Option<Vec<u8>>,
+    /// Another QoS (PUBLISH).
+    pub qos: Option<u8>,
+    /// Another RETAIN (PUBLISH).
+    pub retain: Option<bool>,
+    /// Other properties, encoded (PUBLISH).
+    pub properties: Option<Vec<u8>>,
+    /// Filters with the granted QoS or a reason code (SUBSCRIBE).
+    pub filters: Option<Vec<(String, u8)>>,
+    /// Authentication data (AUTH).
+    pub data: Option<Vec<u8>>,
+}
+
+impl Verdict {
+    /// A verdict without changes.
+    pub fn new(decision: Decision) -> Self {
+        Self {
+            decision,
+            reason_string: None,
+            client_id: None,
+            mountpoint: None,
+            username: None,
+            topic: None,
+            payload: None,
+            qos: None,
+            retain: None,
+            properties: None,
+            filters: None,
+            data: None,
+        }
+    }
+
+    /// A refusal.
+    pub fn deny(reason: ReasonCode) -> Self {
+        Self::new(Decision::Deny(reason))
+    }
+}

@@ -1,0 +1,288 @@
+//! Messages on their way to a client: sent at once where the window and the connection have room, queued elsewhere.
+
+use smallvec::SmallVec;
+
+use crate::broker::events::Hooks;
+use crate::codec::{QoS, encode_pubrel};
+use crate::message::{Message, Millis, Publication};
+use crate::metrics::{Counter, Reasoned, Tally, Versioned};
+use crate::queue::{Full, InflightState, Queued};
+use crate::routing::Delivery;
+use crate::settings::Settings;
+
+use super::wire::{FrameCache, publish_head};
+use super::{Connection, Context, SHARE_FROM, Session};
+
+/// A message on its way to one or many sessions.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// The message, possibly still in the read buffer.
+    pub publication: Publication<'a>,
+    /// The message once somebody had to keep it.
+    pub message: Option<Message>,
+}
+
+impl Outgoing<'_> {
+    /// The message in a form that can be kept.
+    #[inline]
+    pub fn keep(&mut self) -> Message {
+        self.message.get_or_insert_with(|| Message::keep(&self.publication)).clone()
+    }
+}
+
+/// What became of a message for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It stands in the connection's output.
+    Sent,
+    /// It waits in the queue.
+    Queued,
+    /// It was dropped: the queue is full, it expired, it is too large for the client, or QoS 0 and nobody is there.
+    Dropped,
+}
+
+/// One packet to be written.
+struct Packet<'a> {
+    qos: u8,
+    retain: bool,
+    is_repeat: bool,
+    packet_id: u16,
+    identifiers: &'a [u32],
+}
+
+impl Session {
+    /// Hands a message to the session. `cache` holds the forms that the message of this index was encoded in already.
+    #[inline]
+    pub fn deliver(
+        &mut self,
+        cx: &mut Context,
+        outgoing: &mut Outgoing<'_>,
+        delivery: &Delivery,
+        cache: Option<(&mut FrameCache, usize)>,
+    ) -> Delivered {
+        let head = outgoing.publication.head;
+        let qos = if cx.settings.upgrade_outgoing_qos { delivery.qos } else { head.qos.min(delivery.qos) };
+        let retain = head.retain && delivery.retain_as_published;
+        cx.tally.add(Counter::QueueMessageIn, 1);
+        let can_send = self.pending.is_empty() && self.resend.0.is_empty();
+        if let Some(connection) = &mut self.connection
+            && can_send
+            && connection.has_output_room(&cx.settings)
+            && (qos == 0 || self.window.has_room(connection.window_limit))
+        {
+            if outgoing.publication.is_expired(cx.now) {
+                return self.expired(cx, &outgoing.keep(), qos, retain);
+            }
+            if !fits(connection, &outgoing.publication, qos, retain, &delivery.identifiers, cx.now) {
+                return self.too_large(cx, &outgoing.keep(), qos, retain);
+            }
+            let packet_id = if qos == 0 {
+                0
+            } else {
+                self.window.push(outgoing.keep(), qos, retain, delivery.identifiers.clone())
+            };
+            cx.notice(Hooks::ON_DELIVER, || outgoing.keep(), qos, retain, "");
+            let packet =
+                Packet { qos, retain, is_repeat: false, packet_id, identifiers: &delivery.identifiers };
+            send(connection, &mut cx.tally, cx.now, outgoing, &packet, cache);
+            return Delivered::Sent;
+        }
+        let identifiers = delivery.identifiers.clone();
+        self.enqueue(cx, Queued { message: outgoing.keep(), qos, retain, is_retained_delivery: false, identifiers })
+    }
+
+    /// Hands over a retained message that a new subscription asks for; it is sent with RETAIN and ignores queue limits.
+    pub fn deliver_retained(&mut self, cx: &mut Context, message: &Message, qos_max: u8, identifiers: SmallVec<[u32; 1]>) {
+        let published = message.publication().head.qos;
+        let qos = if cx.settings.upgrade_outgoing_qos { qos_max } else { published.min(qos_max) };
+        cx.tally.add(Counter::QueueMessageIn, 1);
+        let queued = Queued { message: message.clone(), qos, retain: true, is_retained_delivery: true, identifiers };
+        if self.pending.is_empty() && self.resend.0.is_empty() && self.has_room_for(&cx.settings, qos) {
+            self.send_queued(cx, queued);
+        } else {
+            self.enqueue(cx, queued);
+        }
+    }
+
+    fn has_room_for(&self, settings: &Settings, qos: u8) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            connection.has_output_room(settings) && (qos == 0 || self.window.has_room(connection.window_limit))
+        })
+    }
+
+    fn enqueue(&mut self, cx: &mut Context, queued: Queued) -> Delivered {
+        let is_online = self.connection.is_some();
+        let (qos, retain) = (queued.qos, queued.retain);
+        if !is_online && qos == 0 {
+            cx.tally.add(Counter::QueueMessageUnhandled, 1);
+            return Delivered::Dropped;
+        }
+        if !is_online {
+            cx.notice(Hooks::ON_OFFLINE_MESSAGE, || queued.message.clone(), qos, retain, "");
+        }
+        let limit = cx.settings.queue_limit(is_online);
+        match self.pending.push(queued, cx.settings.queue_type, limit, cx.settings.queue_limit_bytes()) {
+            Full::No => Delivered::Queued,
+            Full::Dropped(dropped) => {
+                self.count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                Delivered::Dropped
+            }
+        }
+    }
+
+    pub(super) fn count_drop(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool, reason: &'static str) {
+        cx.tally.add(Counter::QueueMessageDrop, 1);
+        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, reason);
+    }
+
+    fn expired(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+        cx.tally.add(Counter::QueueMessageExpired, 1);
+        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "expired");
+        Delivered::Dropped
+    }
+
+    /// A packet beyond the client's Maximum Packet Size counts as delivered [MQTT-3.1.2-25].
+    fn too_large(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+        cx.tally.add(Counter::PacketTooLargeDrop, 1);
+        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "max_packet_size_exceeded");
+        Delivered::Dropped
+    }
+
+    /// Sends what waits while the window and the connection have room: first what a resumed session sends again.
+    pub fn refill(&mut self, cx: &mut Context) {
+        if !self.resend.0.is_empty() && !self.send_again(cx) {
+            return;
+        }
+        while let Some(queued) = self.pending.front() {
+            let qos = queued.qos;
+            if !self.has_room_for(&cx.settings, qos) {
+                return;
+            }
+            if let Some(queued) = self.pending.pop() {
+                self.send_queued(cx, queued);
+            }
+        }
+    }
+
+    /// Sends again what was under way when the last connection ended, with the same identifiers and in the same
+    /// order [MQTT-4.4.0-1], within the client's Receive Maximum. True when nothing is left.
+    fn send_again(&mut self, cx: &mut Context) -> bool {
+        let Some(connection) = &mut self.connection else { return false };
+        while let Some(&packet_id) = self.resend.0.front() {
+            let under_way = self.window.len().saturating_sub(self.resend.0.len());
+            if under_way >= connection.window_limit || !connection.has_output_room(&cx.settings) {
+                return false;
+            }
+            self.resend.0.pop_front();
+            let Some(slot) = self.window.slot(packet_id) else { continue };
+            if slot.state == InflightState::AwaitingPubcomp {
+                encode_pubrel(packet_id, connection.output.buffer());
+                cx.tally.add_reasoned(Reasoned::PubrelSent, connection.is_v5(), crate::codec::ReasonCode::SUCCESS);
+                continue;
+            }
+            let Some(message) = slot.message.clone() else { continue };
+            let qos = if slot.state == InflightState::AwaitingPuback { 1 } else { 2 };
+            let identifiers = slot.identifiers.clone();
+            let packet =
+                Packet { qos, retain: slot.retain, is_repeat: true, packet_id, identifiers: &identifiers };
+            let publication = message.publication();
+            if fits(connection, &publication, qos, packet.retain, packet.identifiers, cx.now) {
+                let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
+                send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);
+            } else {
+                self.window.finish(packet_id, slot.state);
+                cx.tally.add(Counter::PacketTooLargeDrop, 1);
+            }
+        }
+        true
+    }
+
+    fn send_queued(&mut self, cx: &mut Context, queued: Queued) {
+        let Queued { message, qos, retain, identifiers, .. } = queued;
+        let publication = message.publication();
+        if publication.is_expired(cx.now) {
+            self.expired(cx, &message, qos, retain);
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if !fits(connection, &publication, qos, retain, &identifiers, cx.now) {
+            self.too_large(cx, &message, qos, retain);
+            return;
+        }
+        let packet_id =
+            if qos == 0 { 0 } else { self.window.push(message.clone(), qos, retain, identifiers.clone()) };
+        cx.notice(Hooks::ON_DELIVER, || message.clone(), qos, retain, "");
+        let packet = Packet { qos, retain, is_repeat: false, packet_id, identifiers: &identifiers };
+        let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
+        send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);
+    }
+}
+
+/// Whether a message stays within the client's Maximum Packet Size [MQTT-3.1.2-24].
+#[inline]
+fn fits(
+    connection: &Connection,
+    publication: &Publication<'_>,
+    qos: u8,
+    retain: bool,
+    identifiers: &[u32],
+    now: Millis,
+) -> bool {
+    if connection.packet_size_max == u32::MAX {
+        return true;
+    }
+    let mut head = publish_head(publication, connection.is_v5(), qos, retain, now);
+    head.subscription_identifiers = identifiers;
+    // A first use of a topic alias adds three bytes.
+    let alias = if connection.broker_alias_max > 0 { 3 } else { 0 };
+    head.encoded_size(connection.version) + alias <= connection.packet_size_max as usize
+}
+
+#[inline]
+fn send(
+    connection: &mut Connection,
+    tally: &mut Tally,
+    now: Millis,
+    outgoing: &mut Outgoing<'_>,
+    packet: &Packet<'_>,
+    cache: Option<(&mut FrameCache, usize)>,
+) {
+    let is_v5 = connection.is_v5();
+    tally.add(Counter::QueueMessageOut, 1);
+    tally.add_versioned(Versioned::PublishSent, is_v5, 1);
+    let payload_len = outgoing.publication.payload().len();
+    let is_common = packet.identifiers.is_empty() && connection.broker_alias_max == 0 && payload_len < SHARE_FROM;
+    if let Some((cache, index)) = cache
+        && is_common
+    {
+        let encoded =
+            cache.encoded(index, &outgoing.publication, connection.version, packet.qos, packet.retain, now);
+        let buffer = connection.output.buffer();
+        let start = buffer.len();
+        buffer.extend_from_slice(encoded.bytes);
+        if packet.qos > 0 {
+            let at = start + encoded.packet_id_at;
+            buffer[at..at + 2].copy_from_slice(&packet.packet_id.to_be_bytes());
+        }
+        return;
+    }
+    let mut head = publish_head(&outgoing.publication, is_v5, packet.qos, packet.retain, now);
+    head.dup = packet.is_repeat;
+    head.qos = QoS::from_u8(packet.qos).unwrap_or(QoS::AtMostOnce);
+    head.packet_id = packet.packet_id;
+    if is_v5 {
+        head.subscription_identifiers = packet.identifiers;
+        if let Some((alias, is_new)) = connection.broker_alias(outgoing.publication.topic()) {
+            head.topic_alias = Some(alias);
+            if !is_new {
+                head.topic = "";
+            }
+        }
+    }
+    head.encode(connection.version, connection.output.buffer());
+    if payload_len < SHARE_FROM {
+        connection.output.buffer().extend_from_slice(outgoing.publication.payload());
+    } else {
+        connection.output.push_shared_payload(outgoing.keep());
+    }
+}

@@ -1,0 +1,35 @@
+//! The MQTT protocol as a pure state machine: packets and verdicts in, packets and calls to a [`Host`] out.
+//!
+//! Nothing here knows sockets, threads or locks, and the only clock is [`Context::now`], so everything can be driven by a test,
+//! a fuzzer, the broker's workers, the bridge and the load generator alike.
+//!
+//! How to drive the server side, in the order of a connection's life:
+//!
+//! 1. [`connect::admit`] checks a decoded CONNECT against the listener and the settings and makes a [`connect::Registration`].
+//! 2. The node finds or makes the [`Session`] and calls [`Session::attach`], which writes CONNACK and, for a resumed
+//!    session, what must be sent again.
+//! 3. Each further packet goes to [`Session::receive`]; the [`Step`] that comes back says whether to go on, to pause until
+//!    [`Session::answer`], to leave the socket alone for a while, or to close.
+//! 4. Messages for the client go in with [`Session::deliver`]; [`Session::refill`] sends what waited once there is room.
+//! 5. What has to be written stands in [`Connection::output`].
+//! 6. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
+//!
+
+
+pub mod connect;
+mod connection;
+mod context;
+mod deliver;
+mod output;
+mod receive;
+mod session;
+mod subscribe;
+mod wire;
+
+pub use connection::{Connection, Waiting};
+pub use context::{Context, Decision, Host, Notice, Question, Routed, Verdict};
+pub use deliver::{Delivered, Outgoing};
+pub use output::{Output, SHARE_FROM, SLICES_MAX};
+pub use receive::{Cause, Ending, Step};
+pub use session::{Detached, Expiry, Session, Will};
+pub use wire::FrameCache;

@@ -1,0 +1,484 @@
+//! The engine as one Python object.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList};
+
+use crate::broker::events::Hooks;
+use crate::broker::{Batch, Node, Receiver, SessionRef, SubscriberId};
+use crate::codec::ReasonCode;
+use crate::codec::text::{parse_shared_filter, validate_topic_filter};
+use crate::net::{ListenerOptions, ListenerState, Workers, bind};
+use crate::protocol::connect::Admission;
+use crate::protocol::{Context, Session};
+use crate::routing::{Subscriber, SubscriptionOptions};
+use crate::settings::{SettingError, Settings, Value};
+
+use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
+use super::verdict::{Message, Verdict};
+use super::events;
+
+struct OpenListener {
+    state: Arc<ListenerState>,
+}
+
+/// What calls from Python work with, one at a time.
+struct Desk {
+    cx: Context,
+    batch: Batch,
+}
+
+/// One broker's data plane.
+#[pyclass(frozen, module = "strogoff._engine")]
+pub struct Engine {
+    node: Arc<Node>,
+    workers: Mutex<Option<Workers>>,
+    listeners: Mutex<Vec<OpenListener>>,
+    desk: Mutex<Desk>,
+    next_listener_id: AtomicU64,
+}
+
+impl Engine {
+    /// Runs something that publishes or ends sessions on the calling thread.
+    fn work<T>(&self, what: impl FnOnce(&Node, &mut Context, &mut Batch) -> T) -> T {
+        let mut desk = self.desk.lock();
+        let Desk { cx, batch } = &mut *desk;
+        self.node.refresh(cx);
+        let before = self.node.next_deadline();
+        let result = what(&self.node, cx, batch);
+        while batch.has_flush_due() {
+            batch.flush_all(&self.node, cx);
+        }
+        self.node.metrics.absorb(&mut cx.tally);
+        if self.node.next_deadline() < before
+            && let Some(workers) = &*self.workers.lock()
+        {
+            workers.look_at_deadlines();
+        }
+        result
+    }
+
+    fn find(&self, client_id: &str, mountpoint: &str) -> Option<SessionRef> {
+        self.node.registry.get(&subscriber_id(client_id, mountpoint))
+    }
+}
+
+fn subscriber_id(client_id: &str, mountpoint: &str) -> SubscriberId {
+    SubscriberId { mountpoint: mountpoint.into(), client_id: client_id.into() }
+}
+
+fn value_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if value.is_none() {
+        Ok(Value::None)
+    } else if let Ok(flag) = value.cast::<PyBool>() {
+        Ok(Value::Bool(flag.is_true()))
+    } else if let Ok(number) = value.extract::<i64>() {
+        Ok(Value::Int(number))
+    } else {
+        value.extract::<String>().map(Value::Text)
+    }
+}
+
+fn apply(settings: &mut Settings, changes: &Bound<'_, PyAny>) -> PyResult<()> {
+    let items = changes.call_method0("items")?;
+    for item in items.try_iter()? {
+        let (name, value): (String, Bound<'_, PyAny>) = item?.extract()?;
+        settings.set(&name, &value_of(&value)?).map_err(setting_error)?;
+    }
+    Ok(())
+}
+
+fn setting_error(error: SettingError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Checks a filter and splits a shared one.
+fn split_filter(filter: &str) -> PyResult<(Option<&str>, &str)> {
+    let invalid = |error: &dyn std::fmt::Display| PyValueError::new_err(format!("topic_filter {filter:?}: {error}"));
+    match parse_shared_filter(filter) {
+        Ok(Some((group, topic_filter))) => Ok((Some(group), topic_filter)),
+        Ok(None) => validate_topic_filter(filter).map(|()| (None, filter)).map_err(|error| invalid(&error)),
+        Err(error) => Err(invalid(&error)),
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (settings=None))]
+    fn new(settings: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let mut initial = Settings::default();
+        if let Some(changes) = settings {
+            apply(&mut initial, changes)?;
+        }
+        let node = Arc::new(Node::new(initial)?);
+        let desk = Desk { cx: node.context(), batch: Batch::default() };
+        Ok(Self {
+            node,
+            workers: Mutex::new(None),
+            listeners: Mutex::default(),
+            desk: Mutex::new(desk),
+            next_listener_id: AtomicU64::new(1),
+        })
+    }
+
+    fn start(&self) -> PyResult<()> {
+        let mut workers = self.workers.lock();
+        if workers.is_some() {
+            return Err(PyRuntimeError::new_err("the engine was started before"));
+        }
+        let configured = self.node.settings.load().workers as usize;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        *workers = Some(Workers::start(&self.node, if configured == 0 { cores } else { configured })?);
+        Ok(())
+    }
+
+    #[pyo3(signature = (timeout_ms=5_000))]
+    fn stop(&self, py: Python<'_>, timeout_ms: u64) {
+        py.detach(|| {
+            for listener in self.listeners.lock().drain(..) {
+                listener.state.is_open.store(false, Ordering::Relaxed);
+            }
+            if let Some(workers) = &mut *self.workers.lock() {
+                workers.stop(Duration::from_millis(timeout_ms));
+            }
+        });
+    }
+
+    fn configure(&self, settings: &Bound<'_, PyAny>) -> PyResult<()> {
+        let current = self.node.settings.load_full();
+        let mut changed = (*current).clone();
+        apply(&mut changed, settings)?;
+        if changed.workers != current.workers {
+            return Err(PyValueError::new_err("workers: can be given only when the engine is made"));
+        }
+        self.node.settings.store(Arc::new(changed));
+        Ok(())
+    }
+
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let values = PyDict::new(py);
+        for (name, value) in self.node.settings.load().values() {
+            match value {
+                Value::None => values.set_item(name, py.None())?,
+                Value::Bool(value) => values.set_item(name, value)?,
+                Value::Int(value) => values.set_item(name, value)?,
+                Value::Text(value) => values.set_item(name, value)?,
+            }
+        }
+        Ok(values)
+    }
+
+    // -- listeners ---------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (name, kind, address, port, *, mountpoint="", max_connections=Some(10_000),
+                        allowed_protocol_versions=None, allow_anonymous=None, max_connection_lifetime=0))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn open_listener(
+        &self,
+        name: &str,
+        kind: &str,
+        address: &str,
+        port: u16,
+        mountpoint: &str,
+        max_connections: Option<usize>,
+        allowed_protocol_versions: Option<Vec<u32>>,
+        allow_anonymous: Option<bool>,
+        max_connection_lifetime: u64,
+    ) -> PyResult<ListenerInfo> {
+        if kind != "tcp" {
+            return Err(PyValueError::new_err(format!("kind: expected \"tcp\", got {kind:?}")));
+        }
+        let ip: IpAddr = address.parse().map_err(|_| {
+            PyValueError::new_err(format!("address: expected an IPv4 or IPv6 address, got {address:?}"))
+        })?;
+        let levels = allowed_protocol_versions.unwrap_or_else(|| vec![3, 4, 5, 131]);
+        if let Some(level) = levels.iter().find(|level| ![3, 4, 5, 131, 132].contains(*level)) {
+            let message = format!("allowed_protocol_versions: expected 3, 4, 5, 131 or 132, got {level}");
+            return Err(PyValueError::new_err(message));
+        }
+        let mut listeners = self.listeners.lock();
+        if listeners.iter().any(|listener| &*listener.state.options.name == name) {
+            return Err(PyValueError::new_err(format!("name: there is a listener {name:?} already")));
+        }
+        let guard = self.workers.lock();
+        let Some(workers) = &*guard else { return Err(PyRuntimeError::new_err("the engine is not started")) };
+        let socket = bind(ip, port).map_err(|error| bind_error(&error, name, address, port))?;
+        let options = ListenerOptions {
+            name: name.into(),
+            admission: Admission {
+                mountpoint: mountpoint.into(),
+                protocol_versions: levels.into_iter().map(|level| level as u8).collect(),
+                allow_anonymous,
+            },
+            connections_max: max_connections,
+            lifetime_ms: max_connection_lifetime.saturating_mul(1_000),
+        };
+        let id = self.next_listener_id.fetch_add(1, Ordering::Relaxed);
+        let state = Arc::new(ListenerState::new(id, options, socket.local_addr()?));
+        workers.listen(&state, &socket)?;
+        let info = ListenerInfo::of(&state);
+        listeners.push(OpenListener { state });
+        Ok(info)
+    }
+
+    #[pyo3(signature = (name, *, kill_sessions=false))]
+    fn close_listener(&self, name: &str, kill_sessions: bool) -> bool {
+        let mut listeners = self.listeners.lock();
+        let Some(position) = listeners.iter().position(|listener| &*listener.state.options.name == name) else {
+            return false;
+        };
+        let state = listeners.remove(position).state;
+        state.is_open.store(false, Ordering::Relaxed);
+        if let Some(workers) = &*self.workers.lock() {
+            workers.unlisten(state.id, kill_sessions);
+        }
+        true
+    }
+
+    fn listeners(&self) -> Vec<ListenerInfo> {
+        self.listeners.lock().iter().map(|listener| ListenerInfo::of(&listener.state)).collect()
+    }
+
+    // -- events and verdicts -------------------------------------------------------------------------------------------
+
+    fn event_fd(&self) -> i32 {
+        self.node.events.descriptor()
+    }
+
+    #[pyo3(signature = (limit=1_024))]
+    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for event in self.node.events.drain(limit) {
+            list.append(events::to_python(py, event)?)?;
+        }
+        Ok(list)
+    }
+
+    fn set_hooks(&self, hooks: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut wanted = Hooks::empty();
+        for name in hooks.try_iter()? {
+            let name: String = name?.extract()?;
+            wanted |= Hooks::by_name(&name).ok_or_else(|| PyValueError::new_err(format!("{name:?} is not the name of a hook")))?;
+        }
+        self.node.set_hooks(wanted);
+        Ok(())
+    }
+
+    fn resolve(&self, ticket: u64, verdict: &Verdict) -> bool {
+        if !self.node.close_ticket(ticket) {
+            return false;
+        }
+        if let Some(workers) = &*self.workers.lock() {
+            workers.resolve(ticket, verdict.0.clone());
+        }
+        true
+    }
+
+    // -- sessions ------------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (*, after=None, limit=1_000))]
+    fn sessions(&self, py: Python<'_>, after: Option<(String, String)>, limit: usize) -> Vec<SessionInfo> {
+        let mode = self.node.settings.load().queue_deliver_mode;
+        py.detach(|| {
+            let after = after.map(|(mountpoint, client_id)| subscriber_id(&client_id, &mountpoint));
+            let page = self.node.registry.page(after.as_ref(), limit);
+            page.iter().map(|session| SessionInfo::of(session, mode)).collect()
+        })
+    }
+
+    #[pyo3(signature = (client_id, mountpoint=""))]
+    fn session(&self, client_id: &str, mountpoint: &str) -> Option<SessionInfo> {
+        let mode = self.node.settings.load().queue_deliver_mode;
+        self.find(client_id, mountpoint).map(|session| SessionInfo::of(&session, mode))
+    }
+
+    fn session_count(&self, py: Python<'_>) -> (usize, usize) {
+        py.detach(|| self.node.registry.count_online())
+    }
+
+    #[pyo3(signature = (client_id, mountpoint=""))]
+    fn subscriptions(&self, client_id: &str, mountpoint: &str) -> Vec<SubscriptionInfo> {
+        let Some(session) = self.find(client_id, mountpoint) else { return Vec::new() };
+        let state = session.lock();
+        let mut subscriptions: Vec<SubscriptionInfo> = state
+            .session
+            .subscriptions
+            .iter()
+            .map(|(filter, options)| SubscriptionInfo {
+                topic: filter.to_string(),
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                identifier: (options.identifier != 0).then_some(options.identifier),
+            })
+            .collect();
+        subscriptions.sort_unstable_by(|left, right| left.topic.cmp(&right.topic));
+        subscriptions
+    }
+
+    #[pyo3(signature = (client_id, mountpoint="", *, reason_code=0x98, cleanup=false))]
+    fn disconnect(&self, py: Python<'_>, client_id: &str, mountpoint: &str, reason_code: u8, cleanup: bool) -> bool {
+        let id = subscriber_id(client_id, mountpoint);
+        py.detach(|| self.work(|node, cx, batch| node.disconnect(cx, batch, &id, ReasonCode(reason_code), cleanup)))
+    }
+
+    // -- messages ------------------------------------------------------------------------------------------------------
+
+    fn publish(&self, py: Python<'_>, messages: Vec<PyRef<'_, Message>>) -> Vec<usize> {
+        let now = self.node.clock.now();
+        let messages: Vec<_> = messages.iter().map(|message| (message.mountpoint.as_str().into(), message.at(now))).collect();
+        py.detach(|| self.work(|node, cx, batch| node.publish_inside(cx, batch, &messages)))
+    }
+
+    #[pyo3(signature = (subscriber, topic_filter, qos=0, *, mountpoint="", no_local=false))]
+    fn subscribe(&self, subscriber: &str, topic_filter: &str, qos: u8, mountpoint: &str, no_local: bool) -> PyResult<()> {
+        if qos > 2 {
+            return Err(PyValueError::new_err("qos: expected 0, 1 or 2"));
+        }
+        let (group, filter) = split_filter(topic_filter)?;
+        let session = self
+            .node
+            .insiders
+            .lock()
+            .entry(subscriber.to_owned())
+            .or_insert_with(|| {
+                let identity = self.node.nobody();
+                let id = SubscriberId { mountpoint: identity.mountpoint.clone(), client_id: subscriber.into() };
+                let session = Session::new(self.node.new_session_id(), identity);
+                SessionRef::new(session, id, Receiver::Internal(subscriber.into()), None)
+            })
+            .clone();
+        let options = SubscriptionOptions { qos, no_local, ..SubscriptionOptions::default() };
+        let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
+        session.lock().session.subscriptions.insert(key, options);
+        self.node.router.write().subscribe(&mountpoint.into(), filter, group, session, options);
+        Ok(())
+    }
+
+    #[pyo3(signature = (subscriber, topic_filter, *, mountpoint=""))]
+    fn unsubscribe(&self, subscriber: &str, topic_filter: &str, mountpoint: &str) -> PyResult<bool> {
+        let (group, filter) = split_filter(topic_filter)?;
+        let mut insiders = self.node.insiders.lock();
+        let Some(session) = insiders.get(subscriber).cloned() else { return Ok(false) };
+        let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
+        let is_last = {
+            let mut state = session.lock();
+            state.session.subscriptions.remove(&key);
+            state.session.subscriptions.is_empty()
+        };
+        if is_last {
+            insiders.remove(subscriber);
+        }
+        Ok(self.node.router.write().unsubscribe(mountpoint, filter, group, session.id()))
+    }
+
+    // -- retained messages ---------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (topic_filter="#", *, mountpoint="", limit=1_000))]
+    fn retained(&self, py: Python<'_>, topic_filter: &str, mountpoint: &str, limit: usize) -> PyResult<Vec<RetainedMessage>> {
+        validate_topic_filter(topic_filter)
+            .map_err(|error| PyValueError::new_err(format!("topic_filter {topic_filter:?}: {error}")))?;
+        let now = self.node.clock.now();
+        let mut found = Vec::new();
+        py.detach(|| {
+            self.node.retained.read().matching(mountpoint, topic_filter, now, &mut |message| {
+                if found.len() < limit {
+                    found.push(message.clone());
+                }
+                found.len() < limit
+            });
+        });
+        found.iter().map(|message| RetainedMessage::of(py, &self.node, mountpoint, message)).collect()
+    }
+
+    #[pyo3(signature = (topic, *, mountpoint=""))]
+    fn delete_retained(&self, topic: &str, mountpoint: &str) -> bool {
+        self.node.retained.write().remove(mountpoint, topic)
+    }
+
+    fn delete_expired_retained(&self, py: Python<'_>) -> usize {
+        let now = self.node.clock.now();
+        py.detach(|| self.node.retained.write().sweep(now))
+    }
+
+    // -- metrics -------------------------------------------------------------------------------------------------------
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut metrics: Vec<Metric> = self
+            .node
+            .metrics
+            .samples()
+            .into_iter()
+            .map(|sample| Metric {
+                name: sample.name.to_owned(),
+                kind: "counter".to_owned(),
+                labels: sample.labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                value: sample.value,
+                description: sample.description.to_owned(),
+            })
+            .collect();
+        metrics.extend(self.gauges().into_iter().map(|(name, value, description)| Metric {
+            name: name.to_owned(),
+            kind: "gauge".to_owned(),
+            labels: HashMap::new(),
+            value: value as u64,
+            description: description.to_owned(),
+        }));
+        metrics
+    }
+
+    fn reset_metrics(&self) {
+        self.node.metrics.reset();
+    }
+}
+
+impl Engine {
+    fn gauges(&self) -> Vec<(&'static str, usize, &'static str)> {
+        let connections: usize =
+            self.listeners.lock().iter().map(|listener| listener.state.active.load(Ordering::Relaxed)).sum();
+        let (router_len, router_memory) = {
+            let router = self.node.router.read();
+            (router.len(), router.memory_bytes())
+        };
+        let (retained_len, retained_memory) = {
+            let retained = self.node.retained.read();
+            (retained.len(), retained.memory_bytes())
+        };
+        vec![
+            ("router_subscriptions", router_len, "Subscriptions in the routing table."),
+            ("router_memory", router_memory, "Memory of the routing table in bytes."),
+            ("retain_messages", retained_len, "Retained messages held."),
+            ("retain_memory", retained_memory, "Memory of the index of retained messages in bytes."),
+            ("queue_processes", self.node.registry.len(), "Sessions, online and offline."),
+            ("active_mqtt_connections", connections, "Open connections on tcp and ssl listeners."),
+            ("active_mqttws_connections", 0, "Open connections on ws and wss listeners."),
+            ("total_active_connections", connections, "Open connections on all MQTT listeners."),
+            ("events_waiting", self.node.events.len(), "Events that wait for the control plane."),
+            ("hooks_waiting", self.node.open_tickets(), "Requests that wait for a verdict of a plugin."),
+        ]
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(workers) = self.workers.get_mut() {
+            workers.stop(Duration::from_secs(1));
+        }
+    }
+}
+
+fn bind_error(error: &std::io::Error, name: &str, address: &str, port: u16) -> PyErr {
+    let message = format!("listener {name}: cannot listen on {address} port {port}: {error}");
+    match error.raw_os_error() {
+        Some(code) => PyOSError::new_err((code, message)),
+        None => PyOSError::new_err(message),
+    }
+}

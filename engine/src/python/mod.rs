@@ -1,0 +1,34 @@
+//! The boundary: what `strogoff._engine` is made of. `_engine.pyi` is its manual.
+//!
+//! Everything here converts and calls; what happens is decided in the other modules. No thread of the engine ever comes
+//! here, so none ever waits for the GIL.
+
+use pyo3::prelude::*;
+
+mod engine;
+mod events;
+mod properties;
+mod records;
+mod verdict;
+
+/// The classes of the module.
+#[pymodule(gil_used = false)]
+pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("HOOKS", pyo3::types::PyTuple::new(module.py(), crate::broker::events::HOOK_NAMES)?)?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<verdict::Verdict>()?;
+    module.add_class::<verdict::Message>()?;
+    module.add_class::<events::RegisterRequest>()?;
+    module.add_class::<events::PublishRequest>()?;
+    module.add_class::<events::SubscribeRequest>()?;
+    module.add_class::<events::AuthRequest>()?;
+    module.add_class::<events::SessionEvent>()?;
+    module.add_class::<events::SubscriptionEvent>()?;
+    module.add_class::<events::MessageEvent>()?;
+    module.add_class::<events::LogEvent>()?;
+    module.add_class::<records::ListenerInfo>()?;
+    module.add_class::<records::SessionInfo>()?;
+    module.add_class::<records::SubscriptionInfo>()?;
+    module.add_class::<records::RetainedMessage>()?;
+    module.add_class::<records::Metric>()
+}

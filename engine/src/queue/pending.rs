@@ -1,0 +1,180 @@
+//! The queue of a session: messages that cannot be sent yet, within a number and a size.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::message::Message;
+use crate::settings::QueueType;
+
+/// A message that waits for a client.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// What to send.
+    pub message: Message,
+    /// QoS of this delivery.
+    pub qos: u8,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// Sent because of a new subscription: not counted against the limit of the queue.
+    pub is_retained_delivery: bool,
+    /// Subscription identifiers of this delivery.
+    pub identifiers: SmallVec<[u32; 1]>,
+}
+
+/// What a full queue did.
+#[derive(Debug)]
+pub enum Full {
+    /// There was room.
+    No,
+    /// This one was dropped: the new message (`fifo`) or the oldest (`lifo`).
+    Dropped(Box<Queued>),
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Pending {
+    messages: VecDeque<Queued>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Messages that wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Bytes of the messages that wait; one that is shared with other queues counts in each.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Queues a message within `limit` messages and `limit_bytes`, or drops one as the policy says.
+    pub fn push(&mut self, queued: Queued, policy: QueueType, limit: usize, limit_bytes: usize) -> Full {
+        let size = queued.message.size();
+        let is_full = self.messages.len() >= limit || self.bytes.saturating_add(size) > limit_bytes;
+        if is_full && !queued.is_retained_delivery {
+            if policy == QueueType::Fifo || limit == 0 {
+                return Full::Dropped(Box::new(queued));
+            }
+            let Some(oldest) = self.messages.pop_back() else {
+                return Full::Dropped(Box::new(queued));
+            };
+            self.bytes -= oldest.message.size();
+            self.bytes += size;
+            self.messages.push_front(queued);
+            return Full::Dropped(Box::new(oldest));
+        }
+        self.bytes += size;
+        match policy {
+            QueueType::Fifo => self.messages.push_back(queued),
+            QueueType::Lifo => self.messages.push_front(queued),
+        }
+        Full::No
+    }
+
+    /// The message that is next.
+    pub fn front(&self) -> Option<&Queued> {
+        self.messages.front()
+    }
+
+    /// Takes the message that is next.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.messages.pop_front()?;
+        self.bytes -= queued.message.size();
+        if self.messages.is_empty() && self.messages.capacity() > SHRINK_ABOVE {
+            self.messages = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// Drops what exceeds `limit` messages: the newest (`fifo`) or the oldest (`lifo`), both at the far end.
+    pub fn truncate(&mut self, limit: usize) -> Vec<Queued> {
+        let dropped: Vec<_> = self.messages.drain(limit.min(self.messages.len())..).collect();
+        self.bytes -= dropped.iter().map(|queued| queued.message.size()).sum::<usize>();
+        dropped
+    }
+
+    /// Takes out all that `keep` says no to.
+    pub fn drop_unless(&mut self, mut keep: impl FnMut(&Queued) -> bool) -> usize {
+        let before = self.messages.len();
+        self.messages.retain(|queued| keep(queued));
+        self.bytes = self.messages.iter().map(|queued| queued.message.size()).sum();
+        before - self.messages.len()
+    }
+}
+
+/// An empty queue that once held more messages than this gives its memory back.
+const SHRINK_ABOVE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Head, NEVER, Publication};
+
+    fn queued(payload: &[u8]) -> Queued {
+        let mut arena = Vec::new();
+        let layout = Publication::compose(&mut arena, b"t", b"", payload);
+        let head = Head { layout, qos: 1, retain: false, expires_at: NEVER, origin: 0 };
+        let message = Message::keep(&Publication { head, span: &arena });
+        Queued { message, qos: 1, retain: false, is_retained_delivery: false, identifiers: SmallVec::new() }
+    }
+
+    fn payloads(mut queue: Pending) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| queue.pop()).map(|queued| queued.message.publication().payload().to_vec()).collect()
+    }
+
+    fn filled(policy: QueueType, count: u8, limit: usize) -> (Pending, usize) {
+        let mut queue = Pending::default();
+        let mut dropped = 0;
+        for number in 0..count {
+            dropped += usize::from(matches!(queue.push(queued(&[number]), policy, limit, usize::MAX), Full::Dropped(_)));
+        }
+        (queue, dropped)
+    }
+
+    #[test]
+    fn a_full_fifo_queue_refuses_the_new_message() {
+        let (queue, dropped) = filled(QueueType::Fifo, 5, 3);
+        assert_eq!((payloads(queue), dropped), (vec![vec![0], vec![1], vec![2]], 2));
+    }
+
+    #[test]
+    fn a_full_lifo_queue_drops_the_oldest_and_delivers_the_newest_first() {
+        let (queue, dropped) = filled(QueueType::Lifo, 5, 3);
+        assert_eq!((payloads(queue), dropped), (vec![vec![4], vec![3], vec![2]], 2));
+    }
+
+    #[test]
+    fn a_limit_of_zero_lets_nothing_through() {
+        for policy in [QueueType::Fifo, QueueType::Lifo] {
+            let (queue, dropped) = filled(policy, 2, 0);
+            assert_eq!((queue.len(), dropped), (0, 2));
+        }
+    }
+
+    #[test]
+    fn bytes_are_limited_and_counted_down_again() {
+        let mut queue = Pending::default();
+        let size = queued(b"x").message.size();
+        assert!(matches!(queue.push(queued(b"x"), QueueType::Fifo, 10, size), Full::No));
+        assert!(matches!(queue.push(queued(b"y"), QueueType::Fifo, 10, size), Full::Dropped(_)));
+        assert_eq!(queue.bytes(), size);
+        queue.pop();
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn retained_messages_for_a_new_subscription_ignore_the_limit() {
+        let mut queue = Pending::default();
+        let retained = Queued { is_retained_delivery: true, ..queued(b"r") };
+        assert!(matches!(queue.push(retained, QueueType::Fifo, 0, 0), Full::No));
+    }
+}

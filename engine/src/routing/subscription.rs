@@ -1,0 +1,32 @@
+//! What a subscription is: who subscribed, and with which options.
+
+/// A local session as routing sees it. Cloning must be cheap: a route owns clones of what it found.
+pub trait Subscriber: Clone {
+    /// Identifies the session on this node; two subscribers with the same id are the same session.
+    fn id(&self) -> u64;
+
+    /// Whether a client is connected to the session now. Only shared groups ask.
+    fn is_online(&self) -> bool;
+}
+
+/// The options of one subscription, as far as delivery depends on them (MQTT 5.0 §3.8.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// Maximum quality of service granted, 0 to 2.
+    pub qos: u8,
+    /// Messages are not sent to the session that published them ([MQTT-3.8.3-3]).
+    pub no_local: bool,
+    /// The RETAIN flag is forwarded as it was published ([MQTT-3.3.1-13]).
+    pub retain_as_published: bool,
+    /// Subscription Identifier, 0 for none.
+    pub identifier: u32,
+}
+
+/// One subscriber of one filter, directly or as a member of a shared group.
+#[derive(Debug, Clone)]
+pub struct Member<S> {
+    /// Who receives.
+    pub subscriber: S,
+    /// How.
+    pub options: SubscriptionOptions,
+}

@@ -1,0 +1,269 @@
+//! The engine's settings: the configuration keys that act on the data plane, with their ranges and defaults.
+//!
+//! Settings are read through an [`arc_swap::ArcSwap`] once a turn, so a change holds for what happens next without a lock.
+
+use thiserror::Error;
+
+/// How a full queue drops and in which order it delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueType {
+    /// Oldest first; a full queue refuses the new message.
+    Fifo,
+    /// Newest first; a full queue drops the oldest.
+    Lifo,
+}
+
+/// Which session gets a message when several share one client id (`allow_multiple_sessions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverMode {
+    /// All of them.
+    Fanout,
+    /// One of them.
+    Balance,
+}
+
+/// A value as it crosses the boundary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// "Never", "as the client asks".
+    None,
+    /// on / off.
+    Bool(bool),
+    /// A number in the unit of the key.
+    Int(i64),
+    /// A word.
+    Text(String),
+}
+
+/// A setting that cannot be taken.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SettingError {
+    /// No such name.
+    #[error("{0}: the engine has no setting of this name")]
+    Unknown(String),
+    /// Wrong type or out of range.
+    #[error("{name}: expected {expected}, got {got}")]
+    Invalid {
+        /// The key.
+        name: &'static str,
+        /// What would be right.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+}
+
+/// Conversion between a field and the value that crosses the boundary.
+trait Field: Sized {
+    fn read(value: &Value, range: (i64, i64)) -> Result<Self, String>;
+    fn write(&self) -> Value;
+}
+
+impl Field for bool {
+    fn read(value: &Value, _range: (i64, i64)) -> Result<Self, String> {
+        match value {
+            Value::Bool(value) => Ok(*value),
+            _ => Err("True or False".into()),
+        }
+    }
+    fn write(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+impl Field for i64 {
+    fn read(value: &Value, (low, high): (i64, i64)) -> Result<Self, String> {
+        match value {
+            Value::Int(value) if (low..=high).contains(value) => Ok(*value),
+            _ => Err(format!("a whole number from {low} to {high}")),
+        }
+    }
+    fn write(&self) -> Value {
+        Value::Int(*self)
+    }
+}
+
+impl Field for Option<i64> {
+    fn read(value: &Value, range: (i64, i64)) -> Result<Self, String> {
+        match value {
+            Value::None => Ok(None),
+            value => i64::read(value, range).map(Some).map_err(|expected| format!("None or {expected}")),
+        }
+    }
+    fn write(&self) -> Value {
+        self.map_or(Value::None, Value::Int)
+    }
+}
+
+/// Declares a field type that is one of a few words.
+macro_rules! words {
+    ($kind:ty: $($variant:path = $word:literal),*) => {
+        impl Field for $kind {
+            fn read(value: &Value, _range: (i64, i64)) -> Result<Self, String> {
+                match value {
+                    $(Value::Text(word) if word == $word => Ok($variant),)*
+                    _ => Err(concat!("one of", $(" ", $word),*).into()),
+                }
+            }
+            fn write(&self) -> Value {
+                match self { $($variant => Value::Text($word.into()),)* }
+            }
+        }
+    };
+}
+
+words!(QueueType: QueueType::Fifo = "fifo", QueueType::Lifo = "lifo");
+words!(DeliverMode: DeliverMode::Fanout = "fanout", DeliverMode::Balance = "balance");
+words!(SharedPolicy: SharedPolicy::PreferLocal = "prefer_local", SharedPolicy::Random = "random",
+       SharedPolicy::LocalOnly = "local_only", SharedPolicy::PreferOnlineBeforeLocal = "prefer_online_before_local");
+
+pub use crate::routing::SharedPolicy;
+
+/// Declares the settings: field, type, default, range, key.
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident: $kind:ty = $default:expr, $low:expr, $high:expr, $key:literal;)*) => {
+        /// All settings of the data plane.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings { $($(#[$doc])* pub $field: $kind,)* }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl Settings {
+            /// Changes one setting by the name of its configuration key.
+            pub fn set(&mut self, name: &str, value: &Value) -> Result<(), SettingError> {
+                match name {
+                    $($key => {
+                        self.$field = <$kind>::read(value, ($low, $high)).map_err(|expected| SettingError::Invalid {
+                            name: $key, expected, got: format!("{value:?}"),
+                        })?;
+                    })*
+                    _ => return Err(SettingError::Unknown(name.into())),
+                }
+                Ok(())
+            }
+
+            /// All settings by the names of their configuration keys.
+            pub fn values(&self) -> Vec<(&'static str, Value)> {
+                vec![$(($key, self.$field.write()),)*]
+            }
+        }
+    };
+}
+
+const YEAR_S: i64 = 366 * 24 * 3_600;
+const MAX_PACKET: i64 = 268_435_460;
+
+settings! {
+    /// Worker threads; 0: one a core.
+    workers: i64 = 0, 0, 1_024, "workers";
+    /// Accept CONNECT without asking anybody.
+    allow_anonymous: bool = false, 0, 0, "allow_anonymous";
+    /// Longest client id in bytes.
+    max_client_id_size: i64 = 100, 1, 65_535, "max_client_id_size";
+    /// Outgoing window of 3.x sessions; 0: no limit but the packet identifiers.
+    max_inflight_messages: i64 = 20, 0, 65_535, "max_inflight_messages";
+    /// Queue of a connected session; -1: no limit.
+    max_online_messages: i64 = 1_000, -1, i64::MAX, "max_online_messages";
+    /// Queue of an offline session; -1: no limit.
+    max_offline_messages: i64 = 1_000, -1, i64::MAX, "max_offline_messages";
+    /// On reconnect keep the offline queue even beyond the online limit.
+    override_max_online_messages: bool = false, 0, 0, "override_max_online_messages";
+    /// Order and drop policy.
+    queue_type: QueueType = QueueType::Fifo, 0, 0, "queue_type";
+    /// Several sessions with one client id.
+    queue_deliver_mode: DeliverMode = DeliverMode::Fanout, 0, 0, "queue_deliver_mode";
+    /// Let several clients connect with the same client id.
+    allow_multiple_sessions: bool = false, 0, 0, "allow_multiple_sessions";
+    /// Largest packet in bytes; 0: the protocol's own limit.
+    max_message_size: i64 = 0, 0, MAX_PACKET, "max_message_size";
+    /// Publishes per second of one session; 0: no limit.
+    max_message_rate: i64 = 0, 0, 1_000_000_000, "max_message_rate";
+    /// Bytes of messages that one session may have queued; 0: no limit.
+    max_queued_bytes: i64 = 268_435_456, 0, i64::MAX, "max_queued_bytes";
+    /// Subscriptions of one client; 0: no limit.
+    max_subscriptions_per_client: i64 = 0, 0, i64::MAX, "max_subscriptions_per_client";
+    /// Seconds that a persistent 3.x session outlives its connection.
+    persistent_client_expiration: Option<i64> = None, 0, 100 * YEAR_S, "persistent_client_expiration";
+    /// Longest will delay in seconds.
+    max_last_will_delay: Option<i64> = None, 0, 100 * YEAR_S, "max_last_will_delay";
+    /// Deliver with the subscription's QoS even where the publisher's is lower.
+    upgrade_outgoing_qos: bool = false, 0, 0, "upgrade_outgoing_qos";
+    /// No will when the same client id connects again.
+    suppress_lwt_on_session_takeover: bool = false, 0, 0, "suppress_lwt_on_session_takeover";
+    /// Who of a shared group gets a message.
+    shared_subscription_policy: SharedPolicy = SharedPolicy::PreferLocal, 0, 0, "shared_subscription_policy";
+    /// Levels of topics and filters; 0: no limit.
+    topic_max_depth: i64 = 10, 0, 65_535, "topic_max_depth";
+    /// Bytes of topics and filters.
+    max_topic_length: i64 = 65_535, 1, 65_535, "max_topic_length";
+    /// Topic aliases that a client may use.
+    topic_alias_max_client: i64 = 0, 0, 65_535, "topic_alias_max_client";
+    /// Topic aliases that the broker uses.
+    topic_alias_max_broker: i64 = 0, 0, 65_535, "topic_alias_max_broker";
+    /// Cap on the outgoing window of MQTT 5 sessions.
+    receive_max_client: i64 = 65_535, 1, 65_535, "receive_max_client";
+    /// Receive Maximum that the broker announces.
+    receive_max_broker: i64 = 65_535, 1, 65_535, "receive_max_broker";
+    /// Longest keep alive in seconds; 0: as the client asks.
+    max_keep_alive: i64 = 0, 0, 65_535, "max_keep_alive";
+    /// Milliseconds until CONNECT must have come.
+    mqtt_connect_timeout: i64 = 5_000, 1, 3_600_000, "mqtt_connect_timeout";
+    /// Disconnect an MQTT 3.1 client whose publish is refused.
+    disconnect_on_unauthorized_publish_v3: bool = false, 0, 0, "disconnect_on_unauthorized_publish_v3";
+    /// Retained messages of this node; 0: no limit.
+    max_retained_messages: i64 = 10_000_000, 0, i64::MAX, "max_retained_messages";
+    /// Seconds between sweeps of expired retained messages; 0: only when they are met.
+    expire_retain_cache: i64 = 0, 0, YEAR_S, "expire_retain_cache";
+    /// Bytes that wait for a slow reader before its messages queue.
+    max_connection_buffer: i64 = 262_144, 4_096, 1_073_741_824, "max_connection_buffer";
+    /// Events that may wait for Python.
+    event_queue_limit: i64 = 100_000, 1, 100_000_000, "event_queue_limit";
+    /// Requests that may wait for a verdict.
+    max_pending_hooks: i64 = 100_000, 1, 100_000_000, "max_pending_hooks";
+    /// Milliseconds until a request without a verdict is refused.
+    hook_timeout: i64 = 5_000, 1, 3_600_000, "plugins.hook_timeout";
+}
+
+impl Settings {
+    /// Largest packet that is accepted, in bytes.
+    pub fn packet_size_max(&self) -> usize {
+        if self.max_message_size == 0 { MAX_PACKET as usize } else { self.max_message_size as usize }
+    }
+
+    /// Queue limit of a session that is online or offline, in messages.
+    pub fn queue_limit(&self, is_online: bool) -> usize {
+        let limit = if is_online { self.max_online_messages } else { self.max_offline_messages };
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Queue limit in bytes.
+    pub fn queue_limit_bytes(&self) -> usize {
+        if self.max_queued_bytes == 0 { usize::MAX } else { self.max_queued_bytes as usize }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_out_of_range_is_refused_with_its_name_and_range() {
+        let mut settings = Settings::default();
+        let error = settings.set("max_inflight_messages", &Value::Int(70_000)).unwrap_err();
+        assert_eq!(error.to_string(), "max_inflight_messages: expected a whole number from 0 to 65535, got Int(70000)");
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn the_values_of_the_defaults_set_the_defaults() {
+        let mut settings = Settings::default();
+        for (name, value) in Settings::default().values() {
+            settings.set(name, &value).unwrap();
+        }
+        assert_eq!(settings, Settings::default());
+    }
+}

@@ -1,0 +1,479 @@
+"""The data plane as Python sees it: the manual of the boundary between the two planes.
+
+The engine is Rust on native threads. It owns listeners, connections, sessions, queues, subscriptions and
+retained messages, and it never calls Python and never waits for the GIL. The traffic between the planes:
+
+* **Python calls the engine.** Every method of `Engine` returns quickly (microseconds; queries that walk many
+  sessions release the GIL and are paged). All of them may be called from any thread.
+* **The engine tells Python** by *events*. `Engine.event_fd()` is a file descriptor that becomes readable when
+  events wait; the asyncio loop then takes a batch with `Engine.drain()`. The queue is bounded
+  (`event_queue_limit`): when it is full notifications are dropped and counted (`events_dropped`), and a
+  question to Python is answered at once as if Python had refused.
+* **Where Python must decide**, the event is a *request* with a `ticket`. That one session pauses, all others go
+  on, until `Engine.resolve(ticket, verdict)`. No answer within `plugins.hook_timeout` is a refusal.
+
+A typical driver::
+
+    engine = Engine({"allow_anonymous": True})
+    engine.start()
+    info = engine.open_listener("default", "tcp", "127.0.0.1", 0)
+    loop.add_reader(engine.event_fd(), lambda: handle(engine.drain()))
+    ...
+    engine.stop(5_000)
+
+Units: times are milliseconds where the name ends in `_ms`, else seconds; sizes are bytes; wall clock times are seconds since
+the Unix epoch as `float`. Topics, client ids and user names are `str`; payloads and binary properties are `bytes`.
+Properties of a message (`Properties`) are a list of `(name, value)` in wire order, with the specification's names in
+snake case: `("content_type", "text/plain")`, `("user_property", ("key", "value"))`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, final
+
+__all__ = [
+    "HOOKS",
+    "AuthRequest",
+    "Bench",
+    "Engine",
+    "ListenerInfo",
+    "LogEvent",
+    "Message",
+    "MessageEvent",
+    "Metric",
+    "PublishRequest",
+    "RegisterRequest",
+    "RetainedMessage",
+    "SessionEvent",
+    "SessionInfo",
+    "SubscribeRequest",
+    "SubscriptionEvent",
+    "SubscriptionInfo",
+    "Verdict",
+]
+
+PropertyValue: TypeAlias = int | str | bytes | tuple[str, str]
+Properties: TypeAlias = list[tuple[str, PropertyValue]]
+Setting: TypeAlias = bool | int | str | None
+Event: TypeAlias = (
+    RegisterRequest
+    | PublishRequest
+    | SubscribeRequest
+    | AuthRequest
+    | SessionEvent
+    | SubscriptionEvent
+    | MessageEvent
+    | LogEvent
+)
+
+HOOKS: Final[tuple[str, ...]]
+"""The names that `Engine.set_hooks` accepts, which are VerneMQ's hook names."""
+
+@final
+class Engine:
+    """One broker's data plane. Several may live in one process; they share nothing."""
+
+    def __init__(self, settings: Mapping[str, Setting] | None = None) -> None:
+        """Create an engine that is not started. `settings`: see `configure`.
+
+        `workers` (number of threads, 0 = one a core) can be given here only.
+        Raises `ValueError` that names the setting for an unknown name or a value out of range.
+        """
+
+    def start(self) -> None:
+        """Start the worker threads. Raises `RuntimeError` when started before, `OSError` when the system refuses."""
+
+    def stop(self, timeout_ms: int = 5_000) -> None:
+        """Close listeners, send DISCONNECT 0x8B to MQTT 5 clients, flush, close all connections, end the threads.
+
+        Waits at most `timeout_ms` (without the GIL). Wills are handled as for a connection that the server closes.
+        Idempotent.
+        """
+
+    def configure(self, settings: Mapping[str, Setting]) -> None:
+        """Change settings by the names of the configuration file; unnamed ones stay as they are. All or nothing.
+
+        New values hold for what happens next; limits of a live session that were agreed in its CONNACK stay.
+        Integers unless said otherwise: `allow_anonymous` (bool), `max_client_id_size`, `max_inflight_messages`,
+        `max_online_messages`, `max_offline_messages` (-1: no limit), `override_max_online_messages` (bool),
+        `queue_type` ("fifo" | "lifo"), `queue_deliver_mode` ("fanout" | "balance"), `allow_multiple_sessions` (bool),
+        `max_message_size`, `max_message_rate`, `max_queued_bytes`, `max_subscriptions_per_client` (0: no limit),
+        `persistent_client_expiration` (seconds, None: never), `max_last_will_delay` (seconds, None: as the client asks),
+        `upgrade_outgoing_qos` (bool), `suppress_lwt_on_session_takeover` (bool), `shared_subscription_policy` (str),
+        `topic_max_depth`, `max_topic_length`, `topic_alias_max_client`, `topic_alias_max_broker`, `receive_max_client`,
+        `receive_max_broker`, `max_keep_alive` (seconds, 0: as the client asks), `mqtt_connect_timeout` (ms),
+        `disconnect_on_unauthorized_publish_v3` (bool), `max_retained_messages`, `expire_retain_cache` (seconds, 0: lazily),
+        `max_connection_buffer` (bytes that wait for a slow reader before messages queue), `event_queue_limit`,
+        `max_pending_hooks`, `plugins.hook_timeout` (ms).
+        Raises `ValueError` that names the setting.
+        """
+
+    def settings(self) -> dict[str, Setting]:
+        """All settings with the values in force."""
+
+    # -- listeners -------------------------------------------------------------------------------------------
+
+    def open_listener(
+        self,
+        name: str,
+        kind: Literal["tcp"],
+        address: str,
+        port: int,
+        *,
+        mountpoint: str = "",
+        max_connections: int | None = 10_000,
+        allowed_protocol_versions: Collection[int] = (3, 4, 5, 131),
+        allow_anonymous: bool | None = None,
+        max_connection_lifetime: int = 0,
+    ) -> ListenerInfo:
+        """Bind and listen; port 0 takes a free port (the answer tells it). `address` is a literal IPv4 or IPv6 address.
+
+        `allow_anonymous` overrides the setting of that name for this listener. `max_connection_lifetime`: seconds,
+        0 for no limit. At `max_connections` no further connection is accepted (they wait in the backlog).
+        Raises `OSError` (address in use, permission ...) and `ValueError` (name taken, bad address).
+        """
+
+    def close_listener(self, name: str, *, kill_sessions: bool = False) -> bool:
+        """Stop accepting; with `kill_sessions` also end the connections that came through it. False: no such name."""
+
+    def listeners(self) -> list[ListenerInfo]: ...
+
+    # -- events and verdicts ---------------------------------------------------------------------------------
+
+    def event_fd(self) -> int:
+        """A descriptor that is readable while events wait. The engine owns it; it lives until the `Engine` is collected."""
+
+    def drain(self, limit: int = 1_024) -> list[Event]:
+        """Take at most `limit` events, oldest first. When fewer than `limit` come back the descriptor is quiet again."""
+
+    def set_hooks(self, hooks: Collection[str]) -> None:
+        """Say which hooks have a listener (names of `HOOKS`). A hook that is not named costs nothing.
+
+        Without `auth_on_register` a CONNECT is accepted where anonymous access is allowed and refused elsewhere; with it,
+        it is asked unless anonymous access is allowed. Without `auth_on_publish` / `auth_on_subscribe` these are allowed.
+        Without `on_auth` a CONNECT with an authentication method is refused with 0x8C.
+        """
+
+    def resolve(self, ticket: int, verdict: Verdict) -> bool:
+        """Answer a request. False when it is no longer waited for (deadline passed, client gone, answered before)."""
+
+    # -- sessions --------------------------------------------------------------------------------------------
+
+    def sessions(self, *, after: tuple[str, str] | None = None, limit: int = 1_000) -> list[SessionInfo]:
+        """A page of all sessions, online and offline, in the order of `(mountpoint, client_id)` after `after`.
+
+        Each call costs a walk over all sessions (without the GIL); ask for large pages.
+        """
+
+    def session(self, client_id: str, mountpoint: str = "") -> SessionInfo | None: ...
+    def session_count(self) -> tuple[int, int]:
+        """How many sessions are online and how many are offline."""
+
+    def subscriptions(self, client_id: str, mountpoint: str = "") -> list[SubscriptionInfo]: ...
+    def disconnect(
+        self, client_id: str, mountpoint: str = "", *, reason_code: int = 0x98, cleanup: bool = False
+    ) -> bool:
+        """Close the client's connection (MQTT 5 clients are told `reason_code`). False: no such session.
+
+        The will is published, as after any end that is not the client's DISCONNECT. With `cleanup` the session,
+        its subscriptions and its queue go as well; that works on an offline session too.
+        """
+
+    # -- messages --------------------------------------------------------------------------------------------
+
+    def publish(self, messages: Sequence[Message]) -> list[int]:
+        """Route messages as if clients had published them, in order; hooks are not asked. How many subscribers matched each.
+
+        `$`-topics are allowed here. Raises `ValueError` for an invalid topic, before anything is published.
+        """
+
+    def subscribe(
+        self, subscriber: str, topic_filter: str, qos: int = 0, *, mountpoint: str = "", no_local: bool = False
+    ) -> None:
+        """Subscribe from inside: matching messages come as `MessageEvent` with kind `"delivery"` and this `subscriber`.
+
+        Internal subscribers are node-local, are no clients, and are not part of `sessions()`. Nothing is acknowledged: an
+        event taken by `drain()` is delivered. What the bound of the event queue turns away counts as `queue_message_drop`.
+        """
+
+    def unsubscribe(self, subscriber: str, topic_filter: str, *, mountpoint: str = "") -> bool: ...
+
+    # -- retained messages -----------------------------------------------------------------------------------
+
+    def retained(self, topic_filter: str = "#", *, mountpoint: str = "", limit: int = 1_000) -> list[RetainedMessage]:
+        """Retained messages that match, at most `limit`, those under `$` only when the filter names `$...` itself."""
+
+    def delete_retained(self, topic: str, *, mountpoint: str = "") -> bool: ...
+    def delete_expired_retained(self) -> int:
+        """Sweep expired retained messages of all mountpoints; how many went."""
+
+    # -- metrics ---------------------------------------------------------------------------------------------
+
+    def metrics(self) -> list[Metric]:
+        """A snapshot of all counters and gauges of the engine under VerneMQ's names. Costs microseconds."""
+
+    def reset_metrics(self) -> None:
+        """Set the counters to 0. Gauges stay."""
+
+@final
+class Verdict:
+    """Python's answer to a request. Build it with one of the static methods; immutable."""
+
+    @staticmethod
+    def allow(
+        *,
+        client_id: str | None = None,
+        mountpoint: str | None = None,
+        username: str | None = None,
+        topic: str | None = None,
+        payload: bytes | None = None,
+        qos: int | None = None,
+        retain: bool | None = None,
+        filters: Sequence[tuple[str, int]] | None = None,
+        data: bytes | None = None,
+        properties: Properties | None = None,
+    ) -> Verdict:
+        """Go on, with what is given changed.
+
+        RegisterRequest: `client_id`, `mountpoint`, `username`. PublishRequest: `topic`, `payload`, `qos`, `retain`,
+        `mountpoint`, `properties` (replaces all that may be forwarded).
+        SubscribeRequest: `filters`, one `(filter, granted QoS or reason code >= 0x80)` per requested filter in the same
+        order. AuthRequest: `data`, the method's last word, goes with the CONNACK or AUTH of success.
+        """
+
+    @staticmethod
+    def deny(reason_code: int = 0x87, reason_string: str | None = None) -> Verdict:
+        """Refuse with an MQTT 5 reason code; 3.x clients get what the specification has for it."""
+
+    @staticmethod
+    def continue_authentication(data: bytes | None = None) -> Verdict:
+        """AuthRequest only: send AUTH 0x18 with `data` and wait for the client's next AUTH."""
+
+@final
+class Message:
+    """A message to publish from inside. `message_expiry`: seconds. `properties`: what subscribers get, in order."""
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes = b"",
+        qos: int = 0,
+        *,
+        retain: bool = False,
+        mountpoint: str = "",
+        message_expiry: int | None = None,
+        properties: Properties | None = None,
+    ) -> None: ...
+
+# -- requests: events with a ticket -----------------------------------------------------------------------------
+
+@final
+class RegisterRequest:
+    """`auth_on_register`: a CONNECT waits. `protocol_version` 3, 4 or 5; `properties` those of the CONNECT."""
+
+    ticket: int
+    listener: str
+    peer: tuple[str, int]
+    mountpoint: str
+    client_id: str
+    username: str | None
+    password: bytes | None
+    clean_start: bool
+    keep_alive: int
+    protocol_version: int
+    properties: Properties
+
+@final
+class PublishRequest:
+    """`auth_on_publish`: a PUBLISH waits, or the will of a CONNECT (`is_will`)."""
+
+    ticket: int
+    mountpoint: str
+    client_id: str
+    username: str | None
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    is_will: bool
+    protocol_version: int
+    properties: Properties
+
+@final
+class SubscribeRequest:
+    """`auth_on_subscribe`: a SUBSCRIBE waits. `filters`: `(filter, requested QoS)` in the packet's order."""
+
+    ticket: int
+    mountpoint: str
+    client_id: str
+    username: str | None
+    filters: list[tuple[str, int]]
+    protocol_version: int
+    properties: Properties
+
+@final
+class AuthRequest:
+    """`on_auth`: a CONNECT with an authentication method, or an AUTH packet (`reason_code` 0x18 or 0x19), waits.
+
+    During CONNECT it is asked before `auth_on_register`, which is then not asked: the method decides.
+    """
+
+    ticket: int
+    mountpoint: str
+    client_id: str
+    username: str | None
+    method: str
+    data: bytes | None
+    reason_code: int
+    properties: Properties
+
+# -- notifications: events without a ticket -----------------------------------------------------------------------
+
+@final
+class SessionEvent:
+    """`on_register`, `on_client_wakeup`, `on_client_offline`, `on_client_gone` or `on_session_expired`.
+
+    `reason` says in a few words why a connection ended, "" elsewhere.
+    """
+
+    kind: str
+    mountpoint: str
+    client_id: str
+    username: str | None
+    peer: tuple[str, int] | None
+    protocol_version: int
+    reason: str
+
+@final
+class SubscriptionEvent:
+    """`on_subscribe` (filters with the granted QoS), `on_unsubscribe` or `on_topic_unsubscribed` (QoS 0)."""
+
+    kind: str
+    mountpoint: str
+    client_id: str
+    username: str | None
+    filters: list[tuple[str, int]]
+
+@final
+class MessageEvent:
+    """`on_publish`, `on_deliver`, `on_offline_message`, `on_message_drop`, or `delivery` to an internal subscriber.
+
+    `client_id` is the publisher of `on_publish` and the receiver elsewhere; `subscriber` is set for `delivery` only.
+    `reason` of `on_message_drop`: `expired`, `queue_full` or `max_packet_size_exceeded`.
+    """
+
+    kind: str
+    subscriber: str
+    mountpoint: str
+    client_id: str
+    username: str | None
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: Properties
+    reason: str
+
+@final
+class LogEvent:
+    """Something an operator may want to know. `level`: debug, info, warning or error; `fields`: peer, client_id, reason ..."""
+
+    level: str
+    message: str
+    fields: dict[str, str]
+
+# -- answers to queries ----------------------------------------------------------------------------------------------
+
+@final
+class ListenerInfo:
+    """`status` is "running" or "stopped"; `max_connections` None for no limit."""
+
+    name: str
+    kind: str
+    address: str
+    port: int
+    status: str
+    mountpoint: str
+    max_connections: int | None
+    active_connections: int
+    all_connections: int
+    allowed_protocol_versions: list[int]
+    allow_anonymous: bool | None
+
+@final
+class SessionInfo:
+    """One session. `protocol` 3, 4 or 5; `peer_host` and `peer_port` are None offline; wall clock times."""
+
+    mountpoint: str
+    client_id: str
+    username: str | None
+    is_online: bool
+    peer_host: str | None
+    peer_port: int | None
+    listener: str | None
+    protocol: int
+    clean_session: bool
+    session_expiry_interval: int | None
+    keep_alive: int
+    online_messages: int
+    offline_messages: int
+    waiting_acks: int
+    subscriptions: int
+    deliver_mode: str
+    num_sessions: int
+    queue_started_at: float
+    session_started_at: float | None
+    bytes_received: int
+    bytes_sent: int
+
+@final
+class SubscriptionInfo:
+    """`topic` is the filter as subscribed, with `$share/GROUP/` where shared."""
+
+    topic: str
+    qos: int
+    no_local: bool
+    retain_as_published: bool
+    identifier: int | None
+
+@final
+class RetainedMessage:
+    topic: str
+    payload: bytes
+    qos: int
+    mountpoint: str
+    properties: Properties
+    expires_at: float | None
+
+@final
+class Metric:
+    """One series. `labels` as in VerneMQ, e.g. `{"mqtt_version": "5", "reason_code": "success"}`."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    labels: dict[str, str]
+    value: int
+    description: str
+
+# -- load generator ----------------------------------------------------------------------------------------------------
+
+@final
+class Bench:
+    """A load generator on the engine's client side: see `strogoff bench --help` for what the workloads do."""
+
+    def __init__(self, workload: str, options: Mapping[str, Any]) -> None:
+        """Check the options; nothing is connected yet. Raises `ValueError` that names the option."""
+
+    def start(self) -> None:
+        """Start the generator threads."""
+
+    def progress(self) -> dict[str, int | float]:
+        """Counters so far: `connected`, `sent`, `received`, `elapsed_s` ... Cheap; for a live display."""
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait (without the GIL) until the run ended. True when it has."""
+
+    def stop(self) -> None:
+        """End the run early; `report()` then tells what was measured until now."""
+
+    def report(self) -> dict[str, Any]:
+        """The result of an ended run. Raises `RuntimeError` while it runs."""

@@ -1,0 +1,12 @@
+"""The commands, one module a subject; each exports `COMMANDS`."""
+
+from strogoff.admin.commands import configuration, listeners, metrics, node, retained, sessions
+from strogoff.admin.registry import Registry
+
+__all__ = ["build_registry"]
+
+
+def build_registry() -> Registry:
+    """The tree of all commands of a node."""
+    subjects = (configuration, listeners, metrics, node, retained, sessions)
+    return Registry(command for subject in subjects for command in subject.COMMANDS)

@@ -1,0 +1,142 @@
+"""The admin socket: a Unix socket in the data directory that answers the owner's commands, one a connection."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from strogoff.admin.arguments import parse
+from strogoff.admin.protocol import (
+    HEADER_SIZE,
+    REQUEST_SIZE_MAX,
+    SOCKET_NAME,
+    TIMEOUT_S,
+    Failure,
+    ProtocolError,
+    Request,
+    Success,
+    frame_size,
+    reachable_path,
+)
+from strogoff.admin.registry import Registry
+from strogoff.admin.render import Format
+from strogoff.admin.result import CommandError, Result, Text
+from strogoff.broker import Broker
+from strogoff.observe.logging import get_logger
+
+__all__ = ["CONNECTIONS_MAX", "AdminServer", "execute"]
+
+CONNECTIONS_MAX = 32
+"""Commands at a time; a further connection is closed at once, which its program reports."""
+REQUEST_TIMEOUT_S = 5.0
+"""From the connection to the whole request, and as long again for the peer to take each part of the answer."""
+
+_log = get_logger("admin")
+
+
+async def execute(broker: Broker, registry: Registry, words: Sequence[str]) -> Success | Failure:
+    """Run one command line on the node. Every failure becomes a sentence; only cancellation passes."""
+    try:
+        found = registry.find(words)
+        if found.command is None:
+            return Success(Result.of(Text(registry.usage(found.path))), Format.HUMAN)
+        call = parse(found.command, found.rest)
+        if call.help:
+            return Success(Result.of(Text(registry.usage(found.path))), call.format)
+        async with asyncio.timeout(TIMEOUT_S):
+            return Success(await found.command.handler(broker, call), call.format)
+    except CommandError as error:
+        return Failure(str(error))
+    except TimeoutError:
+        return Failure(f"'{' '.join(words)}' took longer than {TIMEOUT_S:.0f} s and was given up")
+    except Exception as error:  # noqa: BLE001 - a defect in one command must not end the node, and is told in full in the log
+        _log.exception("an admin command failed unexpectedly", command=" ".join(words), error=repr(error))
+        return Failure(f"'{' '.join(words)}' failed unexpectedly ({error!r}); the node's log has the details")
+
+
+class AdminServer:
+    """The service behind the socket. Runs from the phase `booting` on, so that a starting node can be asked."""
+
+    name = "admin socket"
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def run(self, broker: Broker) -> None:
+        """Serve until cancelled. Raises `OSError` when the socket cannot be made."""
+        path = broker.data_directory / SOCKET_NAME
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve(broker, reader, writer)
+
+        with _listening(path) as listening:
+            server = await asyncio.start_unix_server(serve, sock=listening, limit=REQUEST_SIZE_MAX)
+            _log.debug("admin socket open", path=str(path))
+            async with server:
+                try:
+                    # `serve_forever` would wait at its end for peers that are in no hurry.
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    for connection in self._connections:
+                        connection.cancel()
+
+    async def _serve(self, broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._connections.add(task)
+        try:
+            await self._answer(broker, reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            # The peer is a program of the owner that was interrupted; there is nobody to tell but the log.
+            _log.debug("admin connection ended early", reason=repr(error))
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _answer(self, broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        response: Success | Failure
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                size = frame_size(await reader.readexactly(HEADER_SIZE), REQUEST_SIZE_MAX)
+                request = Request.decode(await reader.readexactly(size))
+            response = await execute(broker, self._registry, request.words)
+            frame = await asyncio.to_thread(response.encode)
+        except ProtocolError as error:
+            frame = Failure(f"the admin socket cannot carry this: {error}").encode()
+        await _write(writer, frame)
+
+
+async def _write(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    """Write in pieces, each of which the peer has to take in time."""
+    piece = 1 << 18
+    for start in range(0, len(frame), piece):
+        writer.write(frame[start : start + piece])
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            await writer.drain()
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A listening socket that only the owner can connect to; its file goes away with it.
+
+    A file that is there is a leftover: the lock of the data directory says that no other node serves it.
+    """
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening, reachable_path(path) as address:
+        # The mode of the new file comes from the mask; it must never be open to others, not even for a moment.
+        mask = os.umask(0o177)
+        try:
+            listening.bind(address)
+        finally:
+            os.umask(mask)
+        listening.listen(CONNECTIONS_MAX)
+        listening.setblocking(False)  # noqa: FBT003 - the standard library takes it by position
+        try:
+            yield listening
+        finally:
+            path.unlink(missing_ok=True)

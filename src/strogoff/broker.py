@@ -1,0 +1,277 @@
+"""A node from start to stop: runs the phases of `phases.PHASES` in order and owns what lives as long as the node.
+
+A driver::
+
+    broker = Broker(configuration, services=[AdminServer(build_registry())])
+    loop.add_signal_handler(signal.SIGTERM, broker.request_stop, "SIGTERM")
+    await broker.run()
+
+Nothing in here waits on a timer: an idle node sleeps until a descriptor is readable.
+"""
+
+import asyncio
+import errno
+import resource
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from strogoff import _engine, version
+from strogoff.config import Configuration, Listener, engine_changes
+from strogoff.data_directory import held
+from strogoff.observe.enginelog import EngineLog
+from strogoff.observe.logging import get_logger
+from strogoff.observe.metrics import MetricsSource
+from strogoff.observe.systree import Systree, SystreeSettings
+from strogoff.phases import Phase, PhaseHistory
+
+__all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
+
+STOP_TIMEOUT_MS = 5_000
+EVENTS_PER_TURN_MAX = 1_024
+SERVICE_RESTART_S = 5.0
+DESCRIPTORS_RESERVED = 128
+"""Files and sockets that are not connections of clients."""
+
+_ADVICE = {
+    errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
+    errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port",
+    errno.EMFILE: "the process has no file descriptors left: raise the limit (ulimit -n, LimitNOFILE=)",
+}
+
+_log = get_logger("broker")
+
+
+Step: TypeAlias = Callable[[asyncio.TaskGroup], Awaitable[None]]
+
+
+class StartError(Exception):
+    """The node cannot start; the message says which address, file or limit is in the way and what to do."""
+
+
+class Service(Protocol):
+    """Something that runs beside the engine while the node is up."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
+    async def run(self, broker: "Broker") -> None:
+        """Run until cancelled."""
+
+
+class Broker:
+    """One node. `services` start with the phase `booting`."""
+
+    def __init__(
+        self, configuration: Configuration, *, services: Sequence[Service] = (), dropped_logs: Callable[[], int] = int
+    ) -> None:
+        self.configuration = configuration
+        self.node_name = configuration.node_name
+        self.data_directory: Path = configuration.data_directory
+        self.phases = PhaseHistory(time.time)
+        self.engine = _engine.Engine(configuration.engine_settings())
+        self._engine_log = EngineLog(
+            get_logger("engine"), keep_alive_as_warning=configuration.get("logging.keepalive_as_warning")
+        )
+        self.metrics = MetricsSource(self.engine.metrics, lambda: dropped_logs() + self._engine_log.suppressed)
+        self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
+        self._services = tuple(services)
+        self._running: list[asyncio.Task[None]] = []
+        self._reads_events = False
+        self._stop = asyncio.Event()
+        # The way up: each phase, what has to be done before the node may say that it is in it, and what it does in it.
+        # A node without peers is a cluster of one: it has found, joined and synchronised all there is.
+        self._way_up: tuple[tuple[Phase, Step, Step], ...] = (
+            (Phase.BOOTING, _nothing, self._boot),
+            (Phase.DISCOVERING, _nothing, _nothing),
+            (Phase.JOINING, _nothing, _nothing),
+            (Phase.SYNCING, _nothing, _nothing),
+            (Phase.READY, self._open_listeners, self._serve),
+        )
+
+    async def run(self) -> None:
+        """The whole life of the node; returns when it has stopped as asked.
+
+        Raises `StartError` or `DataDirectoryError` when it cannot start; what had been started is stopped then.
+        """
+        failure: StartError | None = None
+        with held(self.data_directory) as private:
+            if not private:
+                _log.warning("other users can look into the data directory: chmod 700 it", path=self.data_directory)
+            async with asyncio.TaskGroup() as tasks:
+                try:
+                    await self._go_up(tasks)
+                    await self._stop.wait()
+                except StartError as error:
+                    # Kept aside, since the group would wrap it up with errors of its tasks, and it has no such tasks.
+                    failure = error
+                finally:
+                    await self._go_down()
+                    for service in self._running:
+                        service.cancel()
+        self._enter(Phase.STOPPED)
+        if failure is not None:
+            raise failure
+
+    def request_stop(self, reason: str) -> None:
+        """Let the node stop in an orderly way, whatever phase it is in. Call it from the event loop's thread."""
+        if not self._stop.is_set():
+            _log.notice("stopping", reason=reason)
+            self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the stop was asked for."""
+        return self._stop.is_set()
+
+    def configuration_changed(self, configuration: Configuration) -> None:
+        """Put a changed configuration into force. Raises `ValueError` that names the setting; nothing changes then."""
+        self.engine.configure(engine_changes(self.configuration, configuration))
+        self.configuration = configuration
+        self._systree.reconfigure()
+
+    # -- phases ----------------------------------------------------------------------------------------------
+
+    async def _go_up(self, tasks: asyncio.TaskGroup) -> None:
+        for phase, prepare, work in self._way_up:
+            if self._stop.is_set():
+                return
+            await prepare(tasks)
+            self._enter(phase)
+            await work(tasks)
+
+    def _enter(self, phase: Phase) -> None:
+        self.phases.enter(phase)
+        _log.info("phase", phase=phase.value, node=self.node_name)
+
+    async def _boot(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            self.engine.start()
+        except OSError as error:
+            raise StartError(f"the engine cannot start its threads: {error.strerror}") from error
+        asyncio.get_running_loop().add_reader(self.engine.event_fd(), self._drain_events)
+        self._reads_events = True
+        for service in self._services:
+            self._start_service(tasks, service)
+
+    async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
+        for listener in self.configuration.listeners:
+            await self._open_listener(listener)
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        self._start_service(tasks, self._systree)
+        open_now = self.engine.listeners()
+        addresses = ", ".join(f"{info.kind}://{_endpoint(info.address, info.port)}" for info in open_now)
+        _log.notice("ready", node=self.node_name, version=version(), listeners=addresses)
+
+    async def _go_down(self) -> None:
+        self._enter(Phase.DRAINING)
+        # The engine tells its clients and flushes; that takes a while, in which the loop goes on with the log events.
+        await asyncio.to_thread(self.engine.stop, STOP_TIMEOUT_MS)
+        if self._reads_events:
+            asyncio.get_running_loop().remove_reader(self.engine.event_fd())
+            while self._drain_events() == EVENTS_PER_TURN_MAX:
+                pass
+
+    async def _open_listener(self, listener: Listener) -> None:
+        key, endpoint = listener.key, listener.endpoint
+        try:
+            address = await asyncio.to_thread(listener.literal_address)
+            info = self.engine.open_listener(
+                listener.name,
+                "tcp",
+                address,
+                listener.port,
+                mountpoint=listener.mountpoint,
+                max_connections=listener.max_connections,
+                allowed_protocol_versions=listener.allowed_protocol_versions,
+                allow_anonymous=listener.allow_anonymous,
+                max_connection_lifetime=listener.max_connection_lifetime,
+            )
+        except OSError as error:
+            advice = _ADVICE.get(error.errno or 0, "it has to be an address of this machine")
+            raise StartError(f"{key} = {endpoint}: {error.strerror or error}; {advice}") from error
+        except ValueError as error:
+            raise StartError(f"{key} = {endpoint}: {error}") from error
+        _log.info("listener open", listener=info.name, address=_endpoint(info.address, info.port))
+
+    # -- services --------------------------------------------------------------------------------------------
+
+    def _start_service(self, tasks: asyncio.TaskGroup, service: Service) -> None:
+        self._running.append(tasks.create_task(self._supervise(service), name=service.name))
+
+    async def _supervise(self, service: Service) -> None:
+        """Run a service until the node stops. One that fails is started again: it must not take clients with it."""
+        while True:
+            try:
+                await service.run(self)
+            except Exception as error:  # noqa: BLE001 - a defect of a service is logged in full and survived
+                _log.exception(
+                    "a service failed", service=service.name, error=repr(error), again_in_s=SERVICE_RESTART_S
+                )
+            else:
+                _log.warning("a service ended by itself", service=service.name, again_in_s=SERVICE_RESTART_S)
+            await asyncio.sleep(SERVICE_RESTART_S)
+
+    def _systree_settings(self) -> SystreeSettings:
+        get = self.configuration.get
+        return SystreeSettings(
+            enabled=get("systree_enabled"),
+            interval_s=get("systree_interval") / 1_000,
+            mountpoint=get("systree_mountpoint"),
+            qos=get("systree_qos"),
+            retain=get("systree_retain"),
+        )
+
+    # -- events of the engine ----------------------------------------------------------------------------------
+
+    def _drain_events(self) -> int:
+        """Handle one batch; how many events it had. The descriptor stays readable while more wait."""
+        events = self.engine.drain(EVENTS_PER_TURN_MAX)
+        for event in events:
+            match event:
+                case _engine.LogEvent():
+                    self._engine_log.write(event.level, event.message, event.fields)
+                case (
+                    _engine.RegisterRequest()
+                    | _engine.PublishRequest()
+                    | _engine.SubscribeRequest()
+                    | _engine.AuthRequest()
+                ):
+                    # Nobody listens to this hook, so nobody vouches for the client.
+                    self.engine.resolve(event.ticket, _engine.Verdict.deny())
+                case _:
+                    pass
+        return len(events)
+
+
+async def _nothing(_tasks: asyncio.TaskGroup) -> None:
+    """The step of a phase that has nothing to do."""
+
+
+def raise_descriptor_limit(connections_max: int | None) -> None:
+    """Raise the limit of open files as far as the system lets it, and warn when it is less than the connections need.
+
+    `connections_max`: of all listeners together, None for no limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError) as error:
+            _log.warning("the limit of open files could not be raised", limit=soft, wanted=hard, reason=str(error))
+    if connections_max is None or soft == resource.RLIM_INFINITY or soft >= connections_max + DESCRIPTORS_RESERVED:
+        return
+    _log.warning(
+        "fewer files may be open than max_connections allows clients: raise the limit (ulimit -n, LimitNOFILE=)",
+        limit=soft,
+        max_connections=connections_max,
+        needed=connections_max + DESCRIPTORS_RESERVED,
+    )
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

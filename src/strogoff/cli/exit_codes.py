@@ -1,0 +1,22 @@
+"""How the programs end: the numbers that scripts and service managers look at."""
+
+import enum
+
+__all__ = ["ExitCode"]
+
+
+class ExitCode(enum.IntEnum):
+    """The exit codes of `strogoff` and `vmq-admin`."""
+
+    OK = 0
+    """Done; for `start`: stopped as asked."""
+    FAILED = 1
+    """The command did not work; standard error says why."""
+    USAGE = 2
+    """The command line is not understood."""
+    CONFIGURATION = 3
+    """The configuration has errors."""
+    START_FAILED = 4
+    """The node cannot start: an address or the data directory is in use, or the system refuses something."""
+    FORCED = 130
+    """A second signal ended the node before its orderly stop was done."""

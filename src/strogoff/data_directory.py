@@ -1,0 +1,52 @@
+"""The data directory: made with the owner's rights only, and held by one broker at a time."""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["LOCK_NAME", "DataDirectoryError", "held"]
+
+LOCK_NAME = "strogoff.lock"
+
+
+class DataDirectoryError(Exception):
+    """The directory cannot be used; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold the directory (made with mode 0700 if need be); yields whether it is closed to other users.
+
+    The lock is the kernel's: it ends with the process, however that ends, so a crash leaves nothing to clean up.
+    Raises `DataDirectoryError`.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataDirectoryError(f"the data directory {path} cannot be used: {error.strerror}") from error
+    try:
+        _lock(lock, path)
+        yield stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+        who = f" (process {holder})" if holder.isdigit() else ""
+        raise DataDirectoryError(
+            f"the data directory {path} is in use by another broker{who}: stop it, or use another directory"
+        ) from None
+    except OSError as error:
+        raise DataDirectoryError(
+            f"the data directory {path} cannot be locked: {error.strerror}; use a file system with locks"
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,0 +1,264 @@
+"""Values, inheritance, listeners, placeholders and the notes about them."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from strogoff.config import ConfigError, Configuration, NoteKind, Origin
+from strogoff.config.parser import parse_text
+from strogoff.config.settings import build_configuration
+
+
+def configured(text: str, directory: Path = Path()) -> Configuration:
+    parsed = parse_text(text, "my.conf", directory)
+    return build_configuration(parsed.assignments, problems=parsed.problems)
+
+
+def problems_of(text: str, directory: Path = Path()) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        configured(text, directory)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def notes_of(configuration: Configuration, kind: NoteKind) -> list[str]:
+    return [note.text for note in configuration.notes if note.kind is kind]
+
+
+def test_a_key_that_is_not_set_has_its_default() -> None:
+    configuration = configured("")
+    assert configuration.get("max_inflight_messages") == 20
+    assert configuration.get("persistent_client_expiration") is None
+    assert configuration.source_of("max_inflight_messages").origin is Origin.DEFAULT
+    assert configuration.text_of("max_inflight_messages") == "20"
+    assert configuration.node_name == "VerneMQ@127.0.0.1"
+    assert configuration.data_directory == Path("data")
+
+
+def test_the_last_of_several_assignments_holds_and_is_named() -> None:
+    configuration = configured("max_inflight_messages = 1\nmax_inflight_messages = 2")
+    assert configuration.get("max_inflight_messages") == 2
+    assert str(configuration.source_of("max_inflight_messages")) == "my.conf:2"
+
+
+def test_an_unknown_key_cannot_be_asked_for() -> None:
+    with pytest.raises(KeyError):
+        configured("").get("max_inflight")
+
+
+def test_all_that_is_wrong_is_told_at_once_with_place_key_expectation_and_advice() -> None:
+    assert problems_of("allow_anonymus = on\nqueue_type = filo\nnodename\nsystree_qos = 3\n") == [
+        "my.conf:3: expected key = value, found 'nodename'; start a comment with #",
+        "my.conf:1: allow_anonymus: there is no such key; did you mean allow_anonymous?",
+        "my.conf:2: queue_type: expected fifo or lifo, not 'filo'",
+        "my.conf:4: systree_qos: expected a whole number from 0 to 2, not '3'",
+    ]
+
+
+def test_an_unknown_key_that_is_overruled_is_still_an_error() -> None:
+    assert len(problems_of("nonsense = 1\nnonsense = 2")) == 2
+
+
+def test_a_secret_is_not_repeated_in_an_error() -> None:
+    assert "hunter2" not in "".join(problems_of("distributed_cookie = 'hunter2\0'"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "connections", "mountpoint", "versions"),
+    [
+        ("", 10_000, "", (3, 4, 5, 131)),
+        ("listener.max_connections = 5\nlistener.mountpoint = root", 5, "root", (3, 4, 5, 131)),
+        ("listener.max_connections = 5\nlistener.tcp.max_connections = 6", 6, "", (3, 4, 5, 131)),
+        ("listener.tcp.max_connections = 6\nlistener.tcp.a.max_connections = 7", 7, "", (3, 4, 5, 131)),
+        ("listener.tcp.max_connections = 6\nlistener.tcp.a.max_connections = -1", 6, "", (3, 4, 5, 131)),
+        ("listener.max_connections = infinity\nlistener.tcp.max_connections = -1", None, "", (3, 4, 5, 131)),
+        ("listener.mountpoint = root\nlistener.tcp.mountpoint = family", 10_000, "family", (3, 4, 5, 131)),
+        ("listener.mountpoint = root\nlistener.tcp.a.mountpoint = off", 10_000, "", (3, 4, 5, 131)),
+        ("listener.mountpoint = root\nlistener.tcp.a.mountpoint = ''", 10_000, "", (3, 4, 5, 131)),
+        ("listener.tcp.allowed_protocol_versions = 5", 10_000, "", (5,)),
+        ("listener.tcp.a.allowed_protocol_versions = [3,4]", 10_000, "", (3, 4)),
+    ],
+)
+def test_a_listener_inherits_from_its_family_and_from_the_root(
+    lines: str, connections: int | None, mountpoint: str, versions: tuple[int, ...]
+) -> None:
+    (listener,) = configured(f"listener.tcp.a = 127.0.0.1:1883\n{lines}").listeners
+    assert (listener.kind, listener.name, listener.address, listener.port) == ("tcp", "a", "127.0.0.1", 1883)
+    assert listener.max_connections == connections
+    assert listener.mountpoint == mountpoint
+    assert listener.allowed_protocol_versions == versions
+
+
+def test_the_source_of_an_inherited_value_is_where_it_was_written() -> None:
+    configuration = configured("listener.tcp.a = 1883\nlistener.tcp.max_connections = 6")
+    assert str(configuration.source_of("listener.tcp.a.max_connections")) == "my.conf:2"
+    assert configuration.text_of("listener.tcp.a.max_connections") == "6"
+
+
+def test_the_other_options_of_a_listener_are_honoured() -> None:
+    text = """
+    listener.tcp.a = [::1]:1883
+    listener.tcp.a.allow_anonymous_override = on
+    listener.tcp.a.max_connection_lifetime = 60
+    listener.tcp.buffer_sizes = 1,2,3
+    listener.tcp.b = 127.0.0.1:1884
+    """
+    first, second = configured(text).listeners
+    assert (first.address, first.allow_anonymous, first.max_connection_lifetime) == ("::1", True, 60)
+    assert first.buffer_sizes == second.buffer_sizes == (1, 2, 3)
+    assert (second.allow_anonymous, second.max_connection_lifetime) == (None, 0)
+
+
+def test_listeners_that_cannot_be_opened_yet_are_told_apart() -> None:
+    text = "listener.tcp.a = local:/run/m.sock:0\nlistener.ssl.b = 8883\nlistener.vmq.c.max_connections = 3"
+    configuration = configured(text)
+    assert configuration.listeners == ()
+    assert [item.key for item in configuration.all_listeners] == ["listener.tcp.a", "listener.ssl.b", "listener.vmq.c"]
+    assert configuration.all_listeners[0].unix_path == "/run/m.sock"
+    assert configuration.all_listeners[2].port == 44053
+    assert any("listener.tcp.a" in note for note in notes_of(configuration, NoteKind.NOT_ACTIVE_YET))
+
+
+def test_an_option_of_a_listener_without_address_is_remarked_upon() -> None:
+    (note,) = notes_of(configured("listener.tcp.a.mountpoint = x"), NoteKind.WARNING)
+    assert "there is no listener.tcp.a = ADDRESS:PORT" in note
+
+
+def test_two_listeners_with_one_address_are_an_error_that_names_both() -> None:
+    (problem,) = problems_of("listener.tcp.a = 127.0.0.1:1883\nlistener.ws.b = 127.0.0.1:1883")
+    assert problem == (
+        "my.conf:2: listener.ws.b: 127.0.0.1:1883 is already the address of listener.tcp.a (my.conf:1); "
+        "give one of them another port"
+    )
+
+
+def test_free_ports_do_not_collide() -> None:
+    assert len(configured("listener.tcp.a = 127.0.0.1:0\nlistener.tcp.b = 127.0.0.1:0").listeners) == 2
+
+
+def test_the_number_of_listeners_is_limited() -> None:
+    (problem,) = problems_of("\n".join(f"listener.tcp.n{number} = 127.0.0.1:0" for number in range(1_001)))
+    assert "1001 listeners are configured; 1000 are possible" in problem
+
+
+def test_an_address_within_another_is_remarked_upon() -> None:
+    (note,) = notes_of(configured("listener.tcp.a = 0.0.0.0:1883\nlistener.tcp.b = 127.0.0.1:1883"), NoteKind.WARNING)
+    assert "listener.tcp.a on 0.0.0.0:1883 includes 127.0.0.1:1883" in note
+
+
+def test_a_host_name_is_resolved_when_the_listener_opens() -> None:
+    (listener,) = configured("listener.tcp.a = localhost:1883").listeners
+    assert listener.address == "localhost"
+    assert listener.is_loopback
+    assert listener.literal_address() in ("127.0.0.1", "::1")
+
+
+def test_keys_without_effect_are_told() -> None:
+    configuration = configured(
+        "plugins.vmq_bridge = on\nerlang.async_threads = 3\nleveldb.threads = 9\nretry_interval = 5"
+    )
+    assert notes_of(configuration, NoteKind.NOT_ACTIVE_YET) == ["plugins.vmq_bridge (my.conf:1): known, not active yet"]
+    (summary,) = notes_of(configuration, NoteKind.DOES_NOT_APPLY)
+    assert summary.startswith("3 keys do not apply to Strogoff")
+    assert "erlang.async_threads, leveldb.threads, retry_interval" in summary
+
+
+def test_a_wrong_value_of_a_key_that_does_not_apply_is_no_error() -> None:
+    (note,) = notes_of(configured("erlang.max_ports = many"), NoteKind.WARNING)
+    assert "it does not matter here" in note
+
+
+def test_the_flag_that_aborts_the_start_of_vernemq_does_not() -> None:
+    assert (
+        configured("listener.tcp.proxy_protocol_use_cn_as_username = off").get(
+            "listener.tcp.x.proxy_protocol_use_cn_as_username"
+        )
+        is False
+    )
+
+
+def test_placeholders_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("s3cret $(no)\n")
+    text = """
+    platform_data_dir = /srv/mqtt
+    log.console.file = $(platform_data_dir)/$(nodename).log
+    distributed_cookie = $(<secret.txt)
+    """
+    configuration = configured(text, tmp_path)
+    assert configuration.get("log.console.file") == "/srv/mqtt/VerneMQ@127.0.0.1.log"
+    assert configuration.get("distributed_cookie") == "s3cret $(no)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("log.console.file = $(log.error.file)\nlog.error.file = $(log.console.file)", "refer to one another"),
+        ("log.console.file = $(log.console.file)", "refer to one another"),
+        ("log.console.file = $(no.such.key)/x", r"\$(no.such.key) has no value"),
+        ("distributed_cookie = $(<missing)", "cannot read missing"),
+        ("distributed_cookie = $(<.)", "cannot read ."),
+    ],
+)
+def test_a_placeholder_that_cannot_be_replaced_is_an_error(text: str, message: str) -> None:
+    assert message.replace("\\", "") in problems_of(text)[0]
+
+
+def test_placeholders_that_multiply_are_stopped() -> None:
+    names = ["graphite_host", "graphite_prefix", "log.syslog.app_name", "log.syslog.remote.host", "log.error.file"]
+    lines = [f"{names[0]} = {'x' * 1_000}"]
+    lines += [f"{name} = {f'$({earlier})' * 100}" for earlier, name in itertools.pairwise(names)]
+    assert any("grows beyond" in problem for problem in problems_of("\n".join(lines)))
+
+
+def test_the_engine_gets_its_settings_by_name_and_in_its_units() -> None:
+    settings = configured(
+        "persistent_client_expiration = 1d\nmax_last_will_delay = client\nmax_queued_bytes = 1MB\n"
+        "allow_anonymous = on\n"
+        "max_inflight_messages = 100000\nqueue_type = lifo\nplugins.hook_timeout = 70"
+    ).engine_settings()
+    assert settings["persistent_client_expiration"] == 86_400
+    assert settings["max_last_will_delay"] is None
+    assert settings["max_queued_bytes"] == 1_048_576
+    assert settings["allow_anonymous"] is True
+    assert settings["max_inflight_messages"] == 65_535
+    assert settings["queue_type"] == "lifo"
+    assert settings["plugins.hook_timeout"] == 70
+    assert set(settings) == ENGINE_SETTINGS
+
+
+ENGINE_SETTINGS = {
+    "workers",
+    "allow_anonymous",
+    "max_client_id_size",
+    "max_inflight_messages",
+    "max_online_messages",
+    "max_offline_messages",
+    "override_max_online_messages",
+    "queue_type",
+    "queue_deliver_mode",
+    "allow_multiple_sessions",
+    "max_message_size",
+    "max_message_rate",
+    "max_queued_bytes",
+    "max_subscriptions_per_client",
+    "persistent_client_expiration",
+    "max_last_will_delay",
+    "upgrade_outgoing_qos",
+    "suppress_lwt_on_session_takeover",
+    "shared_subscription_policy",
+    "topic_max_depth",
+    "max_topic_length",
+    "topic_alias_max_client",
+    "topic_alias_max_broker",
+    "receive_max_client",
+    "receive_max_broker",
+    "max_keep_alive",
+    "mqtt_connect_timeout",
+    "disconnect_on_unauthorized_publish_v3",
+    "max_retained_messages",
+    "expire_retain_cache",
+    "max_connection_buffer",
+    "event_queue_limit",
+    "max_pending_hooks",
+    "plugins.hook_timeout",
+}

@@ -1,16 +1,22 @@
 # Everything a user or an engineer types. Each target sets up what it needs.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 ENGINE := engine/Cargo.toml
-ENGINE_SOURCES := $(shell find engine/src -name '*.rs') engine/Cargo.toml engine/Cargo.lock pyproject.toml
-CARGO := cargo
+ENGINE_SOURCES := $(shell find engine/src -name '*.rs') $(ENGINE) engine/Cargo.lock pyproject.toml
+NODE_MODULES := tests/e2e/node_modules
 # The Python sources are used in place; only the engine is compiled into the package.
-MATURIN := $(BIN)/maturin develop --quiet --release --manifest-path $(ENGINE)
+MATURIN := VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --manifest-path $(ENGINE)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The `test` extra of pyproject.toml, without building the package a second time.
+TEST_REQUIREMENTS := $(BIN)/python -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["test"]))'
+# Rust code is checked and tested without Python in it: the tests are plain programs.
+CARGO_CHECKS := --manifest-path $(ENGINE) --no-default-features --locked
 
-.PHONY: help run build test format lint types test-rust test-python normative bench bench-quick fuzz debian clean
+.PHONY: help run build test format check-format lint types test-rust test-python normative bench bench-quick fuzz clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,19 +26,64 @@ run: build ## Set everything up and run a broker on 127.0.0.1:1883.
 
 build: $(STAMPS)/engine ## Set everything up; the programs are then in .venv/bin.
 
+test: check-format lint types test-rust test-python ## Pass every check.
+
+check-format: $(STAMPS)/test
+	cargo fmt --manifest-path $(ENGINE) --check
+	$(BIN)/ruff format --check .
+
+lint: $(STAMPS)/test
+	cargo clippy $(CARGO_CHECKS) --all-targets -- -D warnings
+	cargo clippy --manifest-path $(ENGINE) --locked --lib -- -D warnings
+	$(BIN)/ruff check .
+
+types: $(STAMPS)/test
+	$(BIN)/mypy
+
+test-rust:
+	cargo test $(CARGO_CHECKS) --quiet
+
+test-python: $(STAMPS)/test $(STAMPS)/debian $(STAMPS)/node
+	$(BIN)/pytest --quiet
+
+normative: $(STAMPS)/test ## Say which statements of the MQTT specification no test covers.
+	$(BIN)/python -m tests.protocol.coverage
+
+format: $(STAMPS)/test ## Format all sources.
+	cargo fmt --manifest-path $(ENGINE)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build ## Measure, beside mosquitto where that is installed; results go to benchmarks/results.
+	$(BIN)/python benchmarks/run.py
+
+bench-quick: build ## The same in two minutes.
+	$(BIN)/python benchmarks/run.py --quick
+
+clean: ## Remove what was built.
+	rm -rf $(VENV) engine/target engine/fuzz/target $(NODE_MODULES) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
 $(STAMPS)/venv: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Strogoff needs Python 3.11 or later, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9,<2'
+	$(PIP) 'maturin>=1.9,<2'
 	mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/engine: $(STAMPS)/venv $(ENGINE_SOURCES)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(MATURIN)
+	$(MATURIN)
 	touch $@
 
-$(STAMPS)/test: $(STAMPS)/engine
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python tools/test_requirements.py)
+$(STAMPS)/test: $(STAMPS)/engine pyproject.toml
+	$(TEST_REQUIREMENTS) > $(STAMPS)/test-requirements.txt
+	$(PIP) --requirement $(STAMPS)/test-requirements.txt
 	touch $@
 
-clean: ## Remove what was built.
-	rm -rf $(VENV) engine/target .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/e2e/node_modules
+# mosquitto_pub and mosquitto_sub stand in the tests as users' clients.
+$(STAMPS)/debian: $(STAMPS)/venv
+	command -v mosquitto_pub || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients; }
+	touch $@
+
+# MQTT.js stands in the tests as a user's client.
+$(STAMPS)/node: $(STAMPS)/venv tests/e2e/package.json tests/e2e/package-lock.json
+	npm ci --prefix tests/e2e --silent --no-audit --no-fund
+	touch $@

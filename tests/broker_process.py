@@ -102,7 +102,7 @@ class BrokerProcess:
         self.port = self.port or free_port()
         command = self._command()
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             self._await_answer()
         except BrokerError:

@@ -1,21 +1,22 @@
 """Fixtures that every test may use: running brokers.
 
-`broker`         one broker with default settings, shared by the tests of a module: use client ids and topics of your own
-`broker_with`    `broker_with(max_keep_alive=2)`, or `broker_with({"listener.tcp.x": ...})` for keys with dots: a broker with
-                 these settings; tests of a module that ask for the same settings share one
+`broker`         one broker with default settings, shared by the tests of a module: use your own client ids and topics
+`broker_with`    `broker_with(max_keep_alive=2)`, or `broker_with({"listener.tcp.x": ...})` for keys with dots: a broker
+                 with these settings; tests of a module that ask for the same settings share one
 `own_broker`     the same call, but the broker belongs to this test alone, which may stop, kill and restart it
 
-Each gives a `BrokerProcess` that answers on `127.0.0.1:broker.port`. What a broker logged during a test is part of the report
-when the test fails, and a broker that died or would not stop is an error.
+Each gives a `BrokerProcess` that answers on `127.0.0.1:broker.port`. What a broker logged during a test is part of the
+report when the test fails, and a broker that died or would not stop is an error.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
+from enum import IntEnum
 from typing import Any
 
 import pytest
-from broker_process import BrokerProcess, Setting, StartBroker
 
+from broker_process import BrokerProcess, Setting, StartBroker
 
 _running: dict[int, BrokerProcess] = {}
 _log_start = pytest.StashKey[dict[int, int]]()
@@ -73,7 +74,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and call.when == "call":
-        before: Mapping[int, int] = item.stash.get(_log_start, {})
+        before = item.stash.get(_log_start, {})
         for key, broker in _running.items():
             text = broker.log_tail(before.get(key, 0))
             report.sections.append((f"log of the broker on port {broker.port}", text))
@@ -82,4 +83,4 @@ def pytest_runtest_makereport(
 
 def pytest_make_parametrize_id(val: Any) -> str | None:
     """Protocol versions and property names read as what they are in the names of tests."""
-    return val.name if hasattr(val, "name") and isinstance(val, int) else None
+    return val.name if isinstance(val, IntEnum) else None

@@ -26,7 +26,7 @@ series! {
     Counter:
     SocketOpen "socket_open" "MQTT connections opened.";
     SocketClose "socket_close" "MQTT connections closed.";
-    SocketCloseTimeout "socket_close_timeout" "Connections closed because no CONNECT came in time (mqtt_connect_timeout).";
+    SocketCloseTimeout "socket_close_timeout" "Connections closed because no CONNECT came in time (`mqtt_connect_timeout`).";
     SocketError "socket_error" "Connections that ended with a socket error.";
     BytesReceived "bytes_received" "Bytes received from MQTT clients.";
     BytesSent "bytes_sent" "Bytes sent to MQTT clients.";
@@ -44,13 +44,13 @@ series! {
     RouterMatchesRemote "router_matches_remote" "Subscriptions matched on other nodes.";
     ProtocolError "mqtt_protocol_error" "Connections ended because the client broke the protocol.";
     PacketTooLargeDrop "max_packet_size_drop" "Messages not sent because they exceed the client's Maximum Packet Size.";
-    RateLimited "message_rate_throttled" "Times a connection was not read because of max_message_rate.";
+    RateLimited "message_rate_throttled" "Times a connection was not read because of `max_message_rate`.";
     ReadPaused "read_paused" "Times a connection was not read because its client did not read its answers.";
     HookTimeout "hook_timeout" "Requests to Python that were refused because no verdict came in time.";
     HookOverload "hook_overload" "Requests to Python that were refused because too many waited already.";
     EventsDropped "events_dropped" "Notifications for Python that were dropped because the event queue was full.";
-    RetainedRefused "retain_refused" "Retained messages not stored because max_retained_messages was reached.";
-    ConnectionLifetime "connection_lifetime_expired" "Connections closed because of max_connection_lifetime.";
+    RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
+    ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
     AcceptError "accept_error" "Connections that could not be accepted (file descriptors, memory).";
 }
 
@@ -151,36 +151,21 @@ const REASONED: &[ReasonedSpec] = &[
         codes: DISCONNECT_SENT_CODES,
         with_v3: false,
     },
-    ReasonedSpec {
-        name: "mqtt_puback_sent",
-        description: "PUBACK packets sent.",
-        codes: PUBACK_CODES,
-        with_v3: true,
-    },
+    ReasonedSpec { name: "mqtt_puback_sent", description: "PUBACK packets sent.", codes: PUBACK_CODES, with_v3: true },
     ReasonedSpec {
         name: "mqtt_puback_received",
         description: "PUBACK packets received.",
         codes: PUBACK_CODES,
         with_v3: true,
     },
-    ReasonedSpec {
-        name: "mqtt_pubrec_sent",
-        description: "PUBREC packets sent.",
-        codes: PUBACK_CODES,
-        with_v3: true,
-    },
+    ReasonedSpec { name: "mqtt_pubrec_sent", description: "PUBREC packets sent.", codes: PUBACK_CODES, with_v3: true },
     ReasonedSpec {
         name: "mqtt_pubrec_received",
         description: "PUBREC packets received.",
         codes: PUBACK_CODES,
         with_v3: true,
     },
-    ReasonedSpec {
-        name: "mqtt_pubrel_sent",
-        description: "PUBREL packets sent.",
-        codes: PUBREL_CODES,
-        with_v3: true,
-    },
+    ReasonedSpec { name: "mqtt_pubrel_sent", description: "PUBREL packets sent.", codes: PUBREL_CODES, with_v3: true },
     ReasonedSpec {
         name: "mqtt_pubrel_received",
         description: "PUBREL packets received.",
@@ -200,7 +185,12 @@ const REASONED: &[ReasonedSpec] = &[
         with_v3: true,
     },
     ReasonedSpec { name: "mqtt_auth_sent", description: "AUTH packets sent.", codes: AUTH_CODES, with_v3: false },
-    ReasonedSpec { name: "mqtt_auth_received", description: "AUTH packets received.", codes: AUTH_CODES, with_v3: false },
+    ReasonedSpec {
+        name: "mqtt_auth_received",
+        description: "AUTH packets received.",
+        codes: AUTH_CODES,
+        with_v3: false,
+    },
 ];
 
 const VERSIONED_START: usize = Counter::ALL.len();
@@ -269,7 +259,11 @@ impl Tally {
             return;
         }
         let codes = REASONED[counter as usize].codes;
-        let position = if reason.0 == codes[0] { 0 } else { codes.iter().position(|code| *code == reason.0).unwrap_or(codes.len()) };
+        let position = if reason.0 == codes[0] {
+            0
+        } else {
+            codes.iter().position(|code| *code == reason.0).unwrap_or(codes.len())
+        };
         self.bump(start + 1 + position, 1);
     }
 }
@@ -337,8 +331,8 @@ impl Metrics {
                 samples.push(Sample { name, labels: vec![("mqtt_version", version)], description, value });
             }
         }
-        for code in 0..CONNACK_V3_CODES {
-            let labels = vec![("mqtt_version", "4"), ("return_code", CONNACK_V3_NAMES[code])];
+        for (code, return_code) in CONNACK_V3_NAMES.into_iter().enumerate() {
+            let labels = vec![("mqtt_version", "4"), ("return_code", return_code)];
             let (name, description) = (REASONED[0].name, REASONED[0].description);
             samples.push(Sample { name, labels, description, value: value(CONNACK_V3_START + code) });
         }
@@ -389,9 +383,9 @@ mod tests {
         metrics.absorb(&mut tally);
         assert_eq!(metrics.get(Counter::SocketOpen), 2);
         let samples = metrics.samples();
-        let puback = samples
-            .iter()
-            .find(|sample| sample.name == "mqtt_puback_sent" && sample.labels.contains(&("reason_code", "no_matching_subscribers")));
+        let puback = samples.iter().find(|sample| {
+            sample.name == "mqtt_puback_sent" && sample.labels.contains(&("reason_code", "no_matching_subscribers"))
+        });
         assert_eq!(puback.map(|sample| sample.value), Some(1));
     }
 

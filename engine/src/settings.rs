@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use crate::message::Millis;
+
 /// How a full queue drops and in which order it delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueType {
@@ -83,15 +85,32 @@ impl Field for i64 {
     }
 }
 
-impl Field for Option<i64> {
+/// Declares that an unsigned type is a field; the range of the setting keeps values within the type.
+macro_rules! unsigned {
+    ($($kind:ty),*) => {
+        $(impl Field for $kind {
+            fn read(value: &Value, range: (i64, i64)) -> Result<Self, String> {
+                let number = i64::read(value, range)?;
+                Self::try_from(number).map_err(|_| format!("a whole number up to {}", Self::MAX))
+            }
+            fn write(&self) -> Value {
+                Value::Int(i64::try_from(*self).unwrap_or(i64::MAX))
+            }
+        })*
+    };
+}
+
+unsigned!(u16, u32, u64, usize);
+
+impl<T: Field> Field for Option<T> {
     fn read(value: &Value, range: (i64, i64)) -> Result<Self, String> {
         match value {
             Value::None => Ok(None),
-            value => i64::read(value, range).map(Some).map_err(|expected| format!("None or {expected}")),
+            value => T::read(value, range).map(Some).map_err(|expected| format!("None or {expected}")),
         }
     }
     fn write(&self) -> Value {
-        self.map_or(Value::None, Value::Int)
+        self.as_ref().map_or(Value::None, T::write)
     }
 }
 
@@ -155,17 +174,20 @@ macro_rules! settings {
 }
 
 const YEAR_S: i64 = 366 * 24 * 3_600;
-const MAX_PACKET: i64 = 268_435_460;
+/// Longest span in seconds: a session expiry interval above it means "for ever".
+const SPAN_S_MAX: i64 = 100 * YEAR_S;
+/// Largest packet that MQTT can express, in bytes.
+const PACKET_SIZE_MAX: u32 = 268_435_460;
 
 settings! {
     /// Worker threads; 0: one a core.
-    workers: i64 = 0, 0, 1_024, "workers";
+    workers: usize = 0, 0, 1_024, "workers";
     /// Accept CONNECT without asking anybody.
     allow_anonymous: bool = false, 0, 0, "allow_anonymous";
     /// Longest client id in bytes.
-    max_client_id_size: i64 = 100, 1, 65_535, "max_client_id_size";
+    max_client_id_size: usize = 100, 1, 65_535, "max_client_id_size";
     /// Outgoing window of 3.x sessions; 0: no limit but the packet identifiers.
-    max_inflight_messages: i64 = 20, 0, 65_535, "max_inflight_messages";
+    max_inflight_messages: usize = 20, 0, 65_535, "max_inflight_messages";
     /// Queue of a connected session; -1: no limit.
     max_online_messages: i64 = 1_000, -1, i64::MAX, "max_online_messages";
     /// Queue of an offline session; -1: no limit.
@@ -179,17 +201,17 @@ settings! {
     /// Let several clients connect with the same client id.
     allow_multiple_sessions: bool = false, 0, 0, "allow_multiple_sessions";
     /// Largest packet in bytes; 0: the protocol's own limit.
-    max_message_size: i64 = 0, 0, MAX_PACKET, "max_message_size";
+    max_message_size: usize = 0, 0, PACKET_SIZE_MAX.into(), "max_message_size";
     /// Publishes per second of one session; 0: no limit.
-    max_message_rate: i64 = 0, 0, 1_000_000_000, "max_message_rate";
+    max_message_rate: u64 = 0, 0, 1_000_000_000, "max_message_rate";
     /// Bytes of messages that one session may have queued; 0: no limit.
-    max_queued_bytes: i64 = 268_435_456, 0, i64::MAX, "max_queued_bytes";
+    max_queued_bytes: usize = 268_435_456, 0, i64::MAX, "max_queued_bytes";
     /// Subscriptions of one client; 0: no limit.
-    max_subscriptions_per_client: i64 = 0, 0, i64::MAX, "max_subscriptions_per_client";
+    max_subscriptions_per_client: usize = 0, 0, i64::MAX, "max_subscriptions_per_client";
     /// Seconds that a persistent 3.x session outlives its connection.
-    persistent_client_expiration: Option<i64> = None, 0, 100 * YEAR_S, "persistent_client_expiration";
+    persistent_client_expiration: Option<u32> = None, 0, SPAN_S_MAX, "persistent_client_expiration";
     /// Longest will delay in seconds.
-    max_last_will_delay: Option<i64> = None, 0, 100 * YEAR_S, "max_last_will_delay";
+    max_last_will_delay: Option<u32> = None, 0, SPAN_S_MAX, "max_last_will_delay";
     /// Deliver with the subscription's QoS even where the publisher's is lower.
     upgrade_outgoing_qos: bool = false, 0, 0, "upgrade_outgoing_qos";
     /// No will when the same client id connects again.
@@ -197,41 +219,41 @@ settings! {
     /// Who of a shared group gets a message.
     shared_subscription_policy: SharedPolicy = SharedPolicy::PreferLocal, 0, 0, "shared_subscription_policy";
     /// Levels of topics and filters; 0: no limit.
-    topic_max_depth: i64 = 10, 0, 65_535, "topic_max_depth";
+    topic_max_depth: usize = 10, 0, 65_535, "topic_max_depth";
     /// Bytes of topics and filters.
-    max_topic_length: i64 = 65_535, 1, 65_535, "max_topic_length";
+    max_topic_length: usize = 65_535, 1, 65_535, "max_topic_length";
     /// Topic aliases that a client may use.
-    topic_alias_max_client: i64 = 0, 0, 65_535, "topic_alias_max_client";
+    topic_alias_max_client: u16 = 0, 0, 65_535, "topic_alias_max_client";
     /// Topic aliases that the broker uses.
-    topic_alias_max_broker: i64 = 0, 0, 65_535, "topic_alias_max_broker";
+    topic_alias_max_broker: u16 = 0, 0, 65_535, "topic_alias_max_broker";
     /// Cap on the outgoing window of MQTT 5 sessions.
-    receive_max_client: i64 = 65_535, 1, 65_535, "receive_max_client";
+    receive_max_client: u16 = 65_535, 1, 65_535, "receive_max_client";
     /// Receive Maximum that the broker announces.
-    receive_max_broker: i64 = 65_535, 1, 65_535, "receive_max_broker";
+    receive_max_broker: u16 = 65_535, 1, 65_535, "receive_max_broker";
     /// Longest keep alive in seconds; 0: as the client asks.
-    max_keep_alive: i64 = 0, 0, 65_535, "max_keep_alive";
+    max_keep_alive: u16 = 0, 0, 65_535, "max_keep_alive";
     /// Milliseconds until CONNECT must have come.
-    mqtt_connect_timeout: i64 = 5_000, 1, 3_600_000, "mqtt_connect_timeout";
+    mqtt_connect_timeout: Millis = 5_000, 1, 3_600_000, "mqtt_connect_timeout";
     /// Disconnect an MQTT 3.1 client whose publish is refused.
     disconnect_on_unauthorized_publish_v3: bool = false, 0, 0, "disconnect_on_unauthorized_publish_v3";
     /// Retained messages of this node; 0: no limit.
-    max_retained_messages: i64 = 10_000_000, 0, i64::MAX, "max_retained_messages";
+    max_retained_messages: usize = 10_000_000, 0, i64::MAX, "max_retained_messages";
     /// Seconds between sweeps of expired retained messages; 0: only when they are met.
-    expire_retain_cache: i64 = 0, 0, YEAR_S, "expire_retain_cache";
+    expire_retain_cache: u64 = 0, 0, YEAR_S, "expire_retain_cache";
     /// Bytes that wait for a slow reader before its messages queue.
-    max_connection_buffer: i64 = 262_144, 4_096, 1_073_741_824, "max_connection_buffer";
+    max_connection_buffer: usize = 262_144, 4_096, 1_073_741_824, "max_connection_buffer";
     /// Events that may wait for Python.
-    event_queue_limit: i64 = 100_000, 1, 100_000_000, "event_queue_limit";
+    event_queue_limit: usize = 100_000, 1, 100_000_000, "event_queue_limit";
     /// Requests that may wait for a verdict.
-    max_pending_hooks: i64 = 100_000, 1, 100_000_000, "max_pending_hooks";
+    max_pending_hooks: usize = 100_000, 1, 100_000_000, "max_pending_hooks";
     /// Milliseconds until a request without a verdict is refused.
-    hook_timeout: i64 = 5_000, 1, 3_600_000, "plugins.hook_timeout";
+    hook_timeout: Millis = 5_000, 1, 3_600_000, "plugins.hook_timeout";
 }
 
 impl Settings {
     /// Largest packet that is accepted, in bytes.
     pub fn packet_size_max(&self) -> usize {
-        if self.max_message_size == 0 { MAX_PACKET as usize } else { self.max_message_size as usize }
+        if self.max_message_size == 0 { PACKET_SIZE_MAX as usize } else { self.max_message_size }
     }
 
     /// Queue limit of a session that is online or offline, in messages.
@@ -242,7 +264,7 @@ impl Settings {
 
     /// Queue limit in bytes.
     pub fn queue_limit_bytes(&self) -> usize {
-        if self.max_queued_bytes == 0 { usize::MAX } else { self.max_queued_bytes as usize }
+        if self.max_queued_bytes == 0 { usize::MAX } else { self.max_queued_bytes }
     }
 }
 

@@ -11,6 +11,7 @@ Nothing in here waits on a timer: an idle node sleeps until a descriptor is read
 
 import asyncio
 import errno
+import os
 import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -129,8 +130,12 @@ class Broker:
     def configuration_changed(self, configuration: Configuration) -> None:
         """Put a changed configuration into force. Raises `ValueError` that names the setting; nothing changes then."""
         self.engine.configure(engine_changes(self.configuration, configuration))
+        # Names only: a value may be a secret.
+        before = self.configuration.assigned
+        changed = [name for name, setting in configuration.assigned.items() if before.get(name) != setting]
         self.configuration = configuration
         self._systree.reconfigure()
+        _log.notice("configuration changed", keys=",".join(changed))
 
     # -- phases ----------------------------------------------------------------------------------------------
 
@@ -191,8 +196,11 @@ class Broker:
                 max_connection_lifetime=listener.max_connection_lifetime,
             )
         except OSError as error:
-            advice = _ADVICE.get(error.errno or 0, "it has to be an address of this machine")
-            raise StartError(f"{key} = {endpoint}: {error.strerror or error}; {advice}") from error
+            number = error.errno or 0
+            # What a resolver has to say has a negative number and a text of its own.
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+            advice = _ADVICE.get(number, "it has to be an address of this machine")
+            raise StartError(f"{key} = {endpoint}: {reason}; {advice}") from error
         except ValueError as error:
             raise StartError(f"{key} = {endpoint}: {error}") from error
         _log.info("listener open", listener=info.name, address=_endpoint(info.address, info.port))

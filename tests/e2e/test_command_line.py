@@ -134,6 +134,22 @@ def test_a_signal_stops_it_in_an_orderly_way(tmp_path: Path, number: signal.Sign
     assert any(line.get("reason") == number.name for line in log_lines(tmp_path))
 
 
+def test_clients_are_told_that_the_server_shuts_down(tmp_path: Path) -> None:
+    port = free_port()
+    with started(start_words(port), tmp_path) as process:
+        wait_until(lambda: is_ready(tmp_path), "ready")
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client:
+            # CONNECT of MQTT 5: clean start, keep alive 60 s, no properties, no client id.
+            client.sendall(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")
+            connack = client.recv(1_000)
+            assert (connack[0], connack[3]) == (0x20, 0)
+            process.send_signal(signal.SIGTERM)
+            disconnect = client.recv(1_000)
+            assert (disconnect[0], disconnect[2]) == (0xE0, 0x8B)
+            assert client.recv(1_000) == b""
+        assert process.wait(DEADLINE_S) == 0
+
+
 def test_the_data_directory_and_the_admin_socket_are_for_the_owner_only(tmp_path: Path) -> None:
     with started(start_words(free_port()), tmp_path):
         wait_until(lambda: is_ready(tmp_path), "ready")
@@ -238,6 +254,19 @@ def test_logs_go_where_the_keys_say(tmp_path: Path) -> None:
     in_file = [json.loads(line)["message"] for line in (log / "console.log").read_text().splitlines()]
     assert "ready" in in_file
     assert (log / "error.log").read_text() == ""
+
+
+def test_a_client_that_breaks_the_protocol_is_logged_once_with_its_address_and_the_cause(tmp_path: Path) -> None:
+    port = free_port()
+    with started(start_words(port), tmp_path):
+        wait_until(lambda: is_ready(tmp_path), "ready")
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as hostile:
+            peer = "{}:{}".format(*hostile.getsockname())
+            hostile.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert hostile.recv(100) == b""
+        wait_until(lambda: any(line.get("peer") == peer for line in log_lines(tmp_path)), "a line about the client")
+        told = [line for line in log_lines(tmp_path) if line.get("peer") == peer]
+        assert [(line["level"], line["logger"]) for line in told] == [("warning", "strogoff.engine")]
 
 
 def test_a_start_that_fails_says_why_on_the_terminal_even_when_the_log_is_a_file(tmp_path: Path) -> None:

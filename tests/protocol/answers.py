@@ -1,4 +1,4 @@
-"""The packets that a server sends, parsed strictly: what the specification forbids raises `Violation`.
+"""The packets that a server sends, parsed strictly: what the specification forbids raises `ViolationError`.
 
 Only what can be seen in one packet is checked here; `referee` judges a packet by what went before it.
 """
@@ -6,7 +6,7 @@ Only what can be seen in one packet is checked here; `referee` judges a packet b
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from protocol.wire import PacketType, Property, PropertyValue, Reader, Version, Violation
+from protocol.wire import PacketType, Property, PropertyValue, Reader, Version, ViolationError
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -130,11 +130,11 @@ _RESERVED = {PacketType.PUBREL: 2}
 
 
 def parse(version: Version, first_byte: int, body: bytes, size: int) -> AnyAnswer:
-    """One packet from the server. Raises `Violation` for anything that the specification does not let it send."""
+    """One packet from the server. Raises `ViolationError` for anything that the specification does not let it send."""
     try:
         kind = PacketType(first_byte >> 4)
     except ValueError as error:
-        raise Violation(f"the server sent a packet of the forbidden type {first_byte >> 4}") from error
+        raise ViolationError(f"the server sent a packet of the forbidden type {first_byte >> 4}") from error
     reader = Reader(kind.name, body)
     if kind is PacketType.PUBLISH:
         return _publish(version, first_byte & 0x0F, reader, size)
@@ -164,7 +164,7 @@ def _other(version: Version, kind: PacketType, reader: Reader, size: int) -> Any
     if version is Version.V5 and kind is PacketType.AUTH:
         code, properties = _reason(version, kind, reader)
         return Auth(code=code, properties=properties, size=size)
-    raise Violation(f"the server sent {kind.name}, which a server may not send in MQTT {version}")
+    raise ViolationError(f"the server sent {kind.name}, which a server may not send in MQTT {version}")
 
 
 def _publish(version: Version, flags: int, reader: Reader, size: int) -> Publish:
@@ -212,7 +212,7 @@ def _connack(version: Version, reader: Reader, size: int) -> Connack:
 def _reason(
     version: Version, kind: PacketType, reader: Reader
 ) -> tuple[int, tuple[tuple[Property, PropertyValue], ...]]:
-    """The reason code and the properties that end a packet of version 5; both may be left out where they say nothing."""
+    """The reason code and properties that end a packet of version 5; each may be left out where it says nothing."""
     if version < Version.V5:
         return 0, ()
     code = reader.u8("reason code") if reader.left else 0

@@ -1,7 +1,8 @@
 """A synchronous MQTT client over a raw socket, for tests: sends any bytes, and has every answer judged by `Referee`.
 
-`Network` opens clients to one broker and closes them when the test ends. `Client.expect` waits for one kind of packet and keeps
-what else arrives, in order, for later calls; `barrier` and `fence` show that nothing else arrived, without waiting.
+`Network` opens clients to one broker and closes them when the test ends. `Client.expect` waits for one kind of packet
+and keeps what else arrives, in order, for later calls; `barrier` and `fence` show that nothing else arrived, without
+waiting.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from broker_process import Setting
-
 from protocol import requests
 from protocol.answers import (
     AnyAnswer,
@@ -42,14 +42,14 @@ DEADLINE_S = 5.0
 """How long a test waits for what must come."""
 
 PEER_MAY_BE_SILENT = "STROGOFF_TEST_PEER" in os.environ
-"""The specification lets a server close without CONNACK or DISCONNECT; ours explains itself, other brokers often do not."""
+"""A server may close without CONNACK or DISCONNECT; ours explains itself, other brokers often do not."""
 
 _numbers = itertools.count(1)
 _run = secrets.token_hex(3)
 
 
 def unique(prefix: str = "c") -> str:
-    """A name that no other test uses; short and alphanumeric, so that it also is a client id that every server takes."""
+    """A name that no other test uses; short and alphanumeric, so that every server takes it as a client id."""
     return f"{prefix}{_run}{next(_numbers):x}"
 
 
@@ -183,7 +183,7 @@ class Client:
     def expect_connect_refusal(self, *codes: int, silence_allowed: bool = False) -> None:
         """The server ends a connection whose CONNECT is wrong: version 5 with CONNACK and one of these reason codes.
 
-        Older versions get no CONNACK, and version 5 neither where `silence_allowed`: the server cannot know the version.
+        Older versions get no CONNACK. Version 5 may get none where `silence_allowed`: the server cannot know it yet.
         """
         deadline = time.monotonic() + DEADLINE_S
         while self._more(deadline):

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 
 import pytest
+
 from broker_process import Setting, StartBroker
-from protocol.client import Network, NetWith
+from protocol.client import NetWith, Network
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """Marks of the conformance tests: which statements a test covers, and in which versions it runs.
 
-A statement counts as covered by a test only where the test runs in the version of that statement: a number may stand for
-different rules in the two versions.
+A statement counts as covered by a test only where the test runs in the version of that statement: a number may stand
+for different rules in the two versions.
 """
 
 import pytest
+
 from protocol.wire import Version
 
 V3 = Version.V3_1_1

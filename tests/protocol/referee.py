@@ -1,7 +1,7 @@
 """Judges what a server sends by what went before it on the same connection.
 
-Every packet of every test passes here, so rules that hold at all times (packet identifiers in use, Receive Maximum, topic
-aliases, sizes, what may precede CONNACK or follow DISCONNECT) are checked in all tests and not only in their own.
+Every packet of every test passes here, so rules that hold at all times (packet identifiers in use, Receive Maximum,
+topic aliases, sizes, what may precede CONNACK or follow DISCONNECT) are checked in all tests and not only in their own.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from protocol.answers import (
     Suback,
     Unsuback,
 )
-from protocol.wire import PacketType, Properties, Property, Reader, Version, Violation
+from protocol.wire import PacketType, Properties, Property, Reader, Version, ViolationError
 
 ANSWERED_BY = {
     PacketType.SUBSCRIBE: Suback,
@@ -31,7 +31,7 @@ ANSWERED_BY = {
 
 @dataclass(slots=True)
 class Referee:
-    """The rules of one connection. Tell it what is `sent`; `received` raises `Violation` for a foul of the server."""
+    """The rules of one connection. Tell it what was `sent`; `received` raises `ViolationError`."""
 
     version: Version
     terms: dict[Property, object] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Referee:
         kind = first_byte >> 4
         try:
             self._note(PacketType(kind), first_byte, Reader("own packet", body))
-        except (ValueError, Violation):
+        except (ValueError, ViolationError):
             return
 
     def _note(self, kind: PacketType, first_byte: int, reader: Reader) -> None:
@@ -100,7 +100,7 @@ class Referee:
     def received(self, answer: AnyAnswer) -> None:
         """Check a packet of the server against the course of the connection."""
         if self.ended:
-            raise Violation(f"the server sent {answer} after its DISCONNECT or a refusing CONNACK")
+            raise ViolationError(f"the server sent {answer} after its DISCONNECT or a refusing CONNACK")
         self._check_order(answer)
         self._check_terms(answer)
         if isinstance(answer, Publish):
@@ -113,61 +113,69 @@ class Referee:
     def _check_order(self, answer: AnyAnswer) -> None:
         if isinstance(answer, Connack):
             if self.connack is not None:
-                raise Violation("the server sent a second CONNACK")
+                raise ViolationError("the server sent a second CONNACK")
             self.connack = answer
             self.ended = answer.code != 0
         elif isinstance(answer, Auth):
             if Property.AUTHENTICATION_METHOD not in self.terms:
-                raise Violation("the server sent AUTH to a client that named no authentication method")
+                raise ViolationError("the server sent AUTH to a client that named no authentication method")
         elif self.connack is None:
-            raise Violation(f"the server sent {answer} before its CONNACK")
+            raise ViolationError(f"the server sent {answer} before its CONNACK")
         if isinstance(answer, Disconnect):
             self.ended = True
 
     def _check_terms(self, answer: AnyAnswer) -> None:
         limit = self._term(Property.MAXIMUM_PACKET_SIZE, 1 << 32)
         if answer.size > limit:
-            raise Violation(f"the server sent {answer.size} bytes, the client accepts {limit} at most: {answer}")
+            raise ViolationError(f"the server sent {answer.size} bytes, the client accepts {limit} at most: {answer}")
         names = {name for name, _ in answer.properties}
         quiet = self._term(Property.REQUEST_PROBLEM_INFORMATION, 1) == 0
         told = names & {Property.REASON_STRING, Property.USER_PROPERTY}
         if quiet and told and not isinstance(answer, Publish | Connack | Disconnect):
-            raise Violation(f"the server explains itself to a client that asked it not to: {answer}")
+            raise ViolationError(f"the server explains itself to a client that asked it not to: {answer}")
         method = self.terms.get(Property.AUTHENTICATION_METHOD)
         if isinstance(answer, Auth | Connack) and answer.value(Property.AUTHENTICATION_METHOD) not in (None, method):
-            raise Violation(f"the server names another authentication method than the client's {method!r}: {answer}")
+            raise ViolationError(
+                f"the server names another authentication method than the client's {method!r}: {answer}"
+            )
 
     def _publish(self, publish: Publish) -> None:
         alias = publish.value(Property.TOPIC_ALIAS)
         if isinstance(alias, int):
             if alias > self._term(Property.TOPIC_ALIAS_MAXIMUM, 0):
-                raise Violation(f"the server uses topic alias {alias}, which the client does not accept: {publish}")
+                raise ViolationError(
+                    f"the server uses topic alias {alias}, which the client does not accept: {publish}"
+                )
             if not publish.topic and alias not in self.aliases:
-                raise Violation(f"the server uses topic alias {alias} before it said what that stands for: {publish}")
+                raise ViolationError(
+                    f"the server uses topic alias {alias} before it said what that stands for: {publish}"
+                )
             if publish.topic:
                 self.aliases[alias] = publish.topic
         resumed = self.connack is not None and self.connack.session_present
         if publish.dup and not resumed:
-            raise Violation(f"the server sets DUP in a session that began with this connection: {publish}")
+            raise ViolationError(f"the server sets DUP in a session that began with this connection: {publish}")
         if publish.packet_id is None:
             return
         if publish.packet_id in self.open_ids:
-            raise Violation(f"packet identifier {publish.packet_id} is in use on this connection already: {publish}")
+            raise ViolationError(
+                f"packet identifier {publish.packet_id} is in use on this connection already: {publish}"
+            )
         self.open_ids.add(publish.packet_id)
         if len(self.open_ids) > self._term(Property.RECEIVE_MAXIMUM, 65_535):
-            raise Violation(f"the server exceeds the client's Receive Maximum: {publish}")
+            raise ViolationError(f"the server exceeds the client's Receive Maximum: {publish}")
 
     def _pubrel(self, pubrel: Pubrel) -> None:
         resumed = self.connack is not None and self.connack.session_present
         if pubrel.packet_id not in self.owed_pubrels and not resumed:
-            raise Violation(f"the client sent no PUBREC that this answers: {pubrel}")
+            raise ViolationError(f"the client sent no PUBREC that this answers: {pubrel}")
         self.owed_pubrels.discard(pubrel.packet_id)
 
     def _acknowledgement(self, answer: Puback | Pubrec | Pubcomp | Suback | Unsuback) -> None:
         key = (type(answer), answer.packet_id)
         if self.awaited[key] < 1:
-            raise Violation(f"the client sent nothing that this answers: {answer}")
+            raise ViolationError(f"the client sent nothing that this answers: {answer}")
         self.awaited[key] -= 1
         expected = self.filter_counts.get(key)
         if isinstance(answer, Suback | Unsuback) and answer.codes and len(answer.codes) != expected:
-            raise Violation(f"{expected} filters were named, {len(answer.codes)} codes came: {answer}")
+            raise ViolationError(f"{expected} filters were named, {len(answer.codes)} codes came: {answer}")

@@ -1,4 +1,4 @@
-"""The packets that a client sends, as bytes. Every field can be given, also to values that the specification forbids."""
+"""The packets that a client sends, as bytes. Every field can be given, also forbidden values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,9 +146,7 @@ def pingreq(*, flags: int = 0) -> bytes:
     return packet(PacketType.PINGREQ << 4 | flags)
 
 
-def disconnect(
-    version: Version, reason_code: int = 0, properties: Properties | bytes = (), *, flags: int = 0
-) -> bytes:
+def disconnect(version: Version, reason_code: int = 0, properties: Properties | bytes = (), *, flags: int = 0) -> bytes:
     """DISCONNECT; with version 5 in the short form when there is nothing to say."""
     body = b""
     if version is Version.V5 and (reason_code or properties):

@@ -1,6 +1,7 @@
 """Codec: strings, fixed headers, packet identifiers, lengths and property blocks, well-formed and not."""
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Connack, Publish
 from protocol.client import Network, fence, unique
@@ -8,6 +9,7 @@ from protocol.marks import V3, V5, both_versions, in_v3, in_v5
 from protocol.requests import Filter, Will
 from protocol.wire import (
     PacketType,
+    Properties,
     Property,
     Version,
     one_property,
@@ -336,7 +338,7 @@ def test_publish_with_a_wrong_property_is_refused(net: Network, properties: byte
 
 def whole_packets(version: Version) -> dict[str, bytes]:
     """One packet of each kind in which nothing is optional at the end."""
-    subscribe_properties = [(Property.SUBSCRIPTION_IDENTIFIER, 300), (Property.USER_PROPERTY, ("a", "b"))]
+    subscribe_properties: Properties = [(Property.SUBSCRIPTION_IDENTIFIER, 300), (Property.USER_PROPERTY, ("a", "b"))]
     return {
         "SUBSCRIBE": requests.subscribe(version, 1, [Filter("a/b")], properties=subscribe_properties),
         "UNSUBSCRIBE": requests.unsubscribe(version, 1, ["a/b"], properties=[(Property.USER_PROPERTY, ("a", "b"))]),
@@ -363,9 +365,7 @@ def test_a_packet_cut_short_anywhere_ends_the_connection(net: Network, version: 
 def test_connect_cut_short_anywhere_is_refused(net: Network, version: Version) -> None:
     properties = [(Property.SESSION_EXPIRY_INTERVAL, 5)]
     will = Will("will", b"payload", properties=[(Property.WILL_DELAY_INTERVAL, 5)])
-    whole = requests.connect(
-        version, unique(), will=will, username="user", password=b"secret", properties=properties
-    )
+    whole = requests.connect(version, unique(), will=will, username="user", password=b"secret", properties=properties)
     for size in range(len(whole) - 2):
         client = net.refused(version, packet(whole[0], whole[2 : 2 + size]))
         client.expect_connect_refusal(0x81, 0x82, silence_allowed=size < 7)

@@ -3,9 +3,10 @@
 import time
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Pingresp
-from protocol.client import Network, NetWith, unique
+from protocol.client import NetWith, Network, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5
 from protocol.wire import Property, Version
 
@@ -34,14 +35,14 @@ def test_a_silent_client_is_cut_off_after_one_and_a_half_keep_alive_intervals(ne
 @in_v3("MQTT-3.1.2-24", "MQTT-3.1.2-23")
 @in_v5("MQTT-3.1.2-22", "MQTT-3.1.2-20")
 @both_versions
-@pytest.mark.parametrize("what", ["PINGREQ", "PUBLISH"])
-def test_any_packet_keeps_a_connection_alive(net: Network, version: Version, what: str) -> None:
-    client = net.connect(version, keep_alive=1)
-    for _ in range(5):
+def test_any_packet_keeps_a_connection_alive(net: Network, version: Version) -> None:
+    pinging, publishing = net.connect(version, keep_alive=1), net.connect(version, keep_alive=1)
+    for _ in range(4):
         time.sleep(0.5)
-        client.send(requests.pingreq() if what == "PINGREQ" else requests.publish(version, unique("t"), b"x"))
-    client.send(requests.pingreq())
-    client.expect(Pingresp)
+        pinging.barrier()
+        publishing.send(requests.publish(version, unique("t"), b"x"))
+    pinging.barrier()
+    publishing.barrier()
 
 
 @in_v3("MQTT-3.1.2-24")

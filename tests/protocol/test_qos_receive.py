@@ -1,6 +1,7 @@
 """QoS 1 and 2 with the broker as receiver: what it acknowledges and how, repeats, exactly once over a reconnect."""
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Puback, Pubcomp, Publish, Pubrec
 from protocol.client import Client, Network, fence, unique

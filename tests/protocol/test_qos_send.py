@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Publish, Pubrel
 from protocol.client import Client, Network, fence, unique
@@ -318,9 +319,7 @@ def test_an_unknown_pubrec_is_answered_with_a_pubrel_before_version_5(net: Netwo
 @in_v5("MQTT-3.4.2-1", "MQTT-3.5.2-1", "MQTT-3.7.2-1", "MQTT-4.13.1-1")
 @pytest.mark.parametrize("kind", [P.PUBACK, P.PUBREC, P.PUBREL, P.PUBCOMP])
 @pytest.mark.parametrize("code", [0x01, 0x8E, 0xFF])
-def test_a_reason_code_that_is_not_defined_for_the_packet_is_refused(
-    net: Network, kind: PacketType, code: int
-) -> None:
+def test_a_reason_code_that_is_not_defined_for_the_packet_is_refused(net: Network, kind: PacketType, code: int) -> None:
     client = net.connect(V5)
     client.acknowledge(kind, 1, code)
     client.expect_refusal(0x81, 0x82)

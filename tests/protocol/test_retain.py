@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from protocol.answers import Publish
 from protocol.client import Client, Network, fence, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5
@@ -237,9 +238,7 @@ def test_a_retained_message_expires(net: Network) -> None:
 @in_v3("MQTT-3.8.4-4")
 @in_v5("MQTT-3.8.4-5")
 @both_versions
-def test_each_filter_of_a_subscribe_gets_its_retained_messages(
-    net: Network, version: Version
-) -> None:
+def test_each_filter_of_a_subscribe_gets_its_retained_messages(net: Network, version: Version) -> None:
     # Each filter is a request of its own: a topic that two of them match comes twice, and not three times.
     root = unique("t")
     client = net.connect(version)

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from protocol.answers import Connack, Disconnect
 from protocol.client import Client, Network, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Disconnect, Publish, Pubrel, Suback
 from protocol.client import DEADLINE_S, Client, Network, fence, unique
@@ -65,7 +66,17 @@ def test_groups_and_filters_are_independent(net: Network) -> None:
 @both_versions
 @pytest.mark.parametrize(
     "topic_filter",
-    ["$share", "$share/", "$share//t", "$share/g", "$share/g/", "$share/+/t", "$share/#", "$share/g#/t", "$share/a+b/t"],
+    [
+        "$share",
+        "$share/",
+        "$share//t",
+        "$share/g",
+        "$share/g/",
+        "$share/+/t",
+        "$share/#",
+        "$share/g#/t",
+        "$share/a+b/t",
+    ],
 )
 def test_an_ill_formed_shared_filter_is_refused(net: Network, version: Version, topic_filter: str) -> None:
     client = net.connect(version)

@@ -1,9 +1,10 @@
 """SUBSCRIBE and SUBACK: codes, replacement, overlapping filters, No Local, subscription identifiers."""
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Suback
-from protocol.client import Network, NetWith, fence, unique
+from protocol.client import NetWith, Network, fence, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5
 from protocol.requests import Filter
 from protocol.wire import Properties, Property, Version, one_property, packet, property_block, u16
@@ -13,7 +14,7 @@ def identifier(number: int) -> Properties:
     return [(Property.SUBSCRIPTION_IDENTIFIER, number)]
 
 
-@in_v3("MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-2.3.1-7", "MQTT-3.9.3-2", "MQTT-3.8.3-2")
+@in_v3("MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-2.3.1-7", "MQTT-3.9.3-2")
 @in_v5("MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-2.2.1-6", "MQTT-3.9.3-2", "MQTT-3.8.4-6", "MQTT-3.2.2-10")
 @both_versions
 @pytest.mark.parametrize("packet_id", [1, 2, 0x1234, 0xFFFF])
@@ -106,7 +107,7 @@ def test_overlapping_subscriptions_get_one_copy_at_the_highest_qos(net: Network,
     fence(publisher, client, qos=2)
 
 
-@in_v5("MQTT-3.3.4-3", "MQTT-3.3.4-4", "MQTT-3.3.4-5")
+@in_v5("MQTT-3.3.4-3", "MQTT-3.3.4-4")
 def test_the_copy_for_overlapping_subscriptions_lists_all_their_identifiers(net: Network) -> None:
     root = unique("t")
     client, publisher = net.connect(V5), net.connect(V5)

@@ -1,8 +1,9 @@
 """Topic names and filters: what is well-formed, and which filter matches which topic."""
 
 import pytest
+
 from protocol import requests
-from protocol.client import Network, NetWith, fence, unique
+from protocol.client import NetWith, Network, fence, unique
 from protocol.marks import both_versions, in_v3, in_v5
 from protocol.requests import Filter
 from protocol.wire import Version

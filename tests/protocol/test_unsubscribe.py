@@ -1,6 +1,7 @@
 """UNSUBSCRIBE and UNSUBACK: exact filters, codes, and what is delivered afterwards."""
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Publish, Pubrel
 from protocol.client import Network, fence, unique

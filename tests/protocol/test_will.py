@@ -3,9 +3,10 @@
 import time
 
 import pytest
+
 from protocol import requests
 from protocol.answers import Connack
-from protocol.client import Client, Network, NetWith, fence, unique
+from protocol.client import Client, NetWith, Network, fence, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5
 from protocol.requests import Will
 from protocol.wire import Properties, Property, Version, property_block, string

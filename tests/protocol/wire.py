@@ -1,7 +1,7 @@
 """The bytes of MQTT: data representations, packet types and the property table, written from the two specifications.
 
-Writers take whatever they are given, since tests must be able to send what is wrong. `Reader` takes nothing that a server
-may not send: it raises `Violation`, which fails the test that met it (3.1.1 §1.5 and 2, 5.0 §1.5 and 2).
+Writers take whatever they are given, since tests must be able to send what is wrong. `Reader` takes nothing that a
+server may not send: it raises `ViolationError`, which fails the test that met it (3.1.1 §1.5 and 2, 5.0 §1.5 and 2).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """The server sent something that the specification forbids."""
 
 
@@ -208,14 +208,14 @@ def packet(first_byte: int, body: bytes = b"") -> bytes:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads fields from the body of one packet from the server; every breach is a `Violation` that names `what`."""
+    """Reads fields from the body of one packet from the server; a breach is a `ViolationError` that names `what`."""
 
     what: str
     data: bytes
     at: int = 0
 
-    def fail(self, why: str) -> Violation:
-        return Violation(f"the server's {self.what} {why}; its body is {self.data.hex(' ') or 'empty'}")
+    def fail(self, why: str) -> ViolationError:
+        return ViolationError(f"the server's {self.what} {why}; its body is {self.data.hex(' ') or 'empty'}")
 
     def take(self, size: int, field: str) -> bytes:
         if self.at + size > len(self.data):

@@ -64,7 +64,14 @@ impl Batch {
     }
 
     /// Routes a message and notes it. True when somebody gets it. `input`: the buffer that the span may lie in.
-    pub fn add(&mut self, node: &Node, cx: &mut Context, input: &[u8], mountpoint: &str, mut outgoing: Outgoing<'_>) -> bool {
+    pub fn add(
+        &mut self,
+        node: &Node,
+        cx: &mut Context,
+        input: &[u8],
+        mountpoint: &str,
+        mut outgoing: Outgoing<'_>,
+    ) -> bool {
         let publication = outgoing.publication;
         let route = self.route(node, input, mountpoint, &publication);
         let found = &self.routes[route];
@@ -177,7 +184,13 @@ impl Batch {
         }
     }
 
-    fn hand_to_member(&mut self, node: &Node, cx: &mut Context, group: &SharedGroup<SessionRef>, outgoing: &mut Outgoing<'_>) {
+    fn hand_to_member(
+        &mut self,
+        node: &Node,
+        cx: &mut Context,
+        group: &SharedGroup<SessionRef>,
+        outgoing: &mut Outgoing<'_>,
+    ) {
         // xorshift: even enough to pick a member.
         self.random ^= cx.now | 1;
         self.random ^= self.random << 13;
@@ -338,7 +351,13 @@ impl Batch {
 }
 
 /// A delivery to a part of the broker: an event, which is delivered once Python has taken it.
-fn deliver_inside(node: &Node, cx: &mut Context, name: &std::sync::Arc<str>, outgoing: &mut Outgoing<'_>, delivery: &Delivery) {
+fn deliver_inside(
+    node: &Node,
+    cx: &mut Context,
+    name: &std::sync::Arc<str>,
+    outgoing: &mut Outgoing<'_>,
+    delivery: &Delivery,
+) {
     let head = outgoing.publication.head;
     let event = Event::Message {
         hook: None,

@@ -76,13 +76,12 @@ impl Link {
     /// Writes as much of the output as the socket takes.
     pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
         while !connection.output.is_empty() {
-            let written = match connection.output.single_slice() {
-                Some(bytes) => (&*self.socket).write(bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                    let used = connection.output.slices(&mut slices);
-                    (&*self.socket).write_vectored(&slices[..used])
-                }
+            let written = if let Some(bytes) = connection.output.single_slice() {
+                (&*self.socket).write(bytes)
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let used = connection.output.slices(&mut slices);
+                (&*self.socket).write_vectored(&slices[..used])
             };
             match written {
                 Ok(0) => return Flushed::Broken,

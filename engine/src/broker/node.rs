@@ -1,6 +1,6 @@
 //! The shared state of an engine and what runs on it: publishing, deadlines, talking to Python.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Clock {
     /// Seconds since the Unix epoch for a time on this clock.
     pub fn wall(&self, at: Millis) -> f64 {
         let start = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        start + at as f64 / 1_000.0
+        start + std::time::Duration::from_millis(at).as_secs_f64()
     }
 }
 
@@ -67,7 +67,7 @@ pub struct Node {
     pub clock: Clock,
     hooks: AtomicU32,
     /// Requests that wait for a verdict.
-    tickets: Mutex<HashMap<u64, (), ahash::RandomState>>,
+    tickets: Mutex<HashSet<u64, ahash::RandomState>>,
     deadlines: Mutex<BTreeMap<Deadline, SessionRef>>,
     /// When the earliest deadline is due.
     next_deadline: AtomicU64,
@@ -95,12 +95,7 @@ impl Node {
             next_deadline: AtomicU64::new(NEVER),
             next_session_id: AtomicU64::new(1),
             next_connection_id: AtomicU64::new(1),
-            nobody: Identity {
-                mountpoint: empty.clone(),
-                client_id: empty,
-                username: None,
-                protocol_version: 0,
-            },
+            nobody: Identity { mountpoint: empty.clone(), client_id: empty, username: None, protocol_version: 0 },
         })
     }
 
@@ -150,7 +145,7 @@ impl Node {
 
     /// Queues an event. False, and counted: the queue is full.
     pub fn emit(&self, cx: &mut Context, event: Event) -> bool {
-        let is_queued = self.events.push(event, cx.settings.event_queue_limit as usize);
+        let is_queued = self.events.push(event, cx.settings.event_queue_limit);
         if !is_queued {
             cx.tally.add(Counter::EventsDropped, 1);
         }
@@ -205,13 +200,12 @@ impl Node {
         if tickets.len() >= limit {
             return false;
         }
-        tickets.insert(ticket, ());
-        true
+        tickets.insert(ticket)
     }
 
     /// Notes that a request is answered or given up. False: it was before.
     pub fn close_ticket(&self, ticket: u64) -> bool {
-        self.tickets.lock().remove(&ticket).is_some()
+        self.tickets.lock().remove(&ticket)
     }
 
     /// Requests that wait for a verdict.
@@ -255,7 +249,7 @@ impl Node {
             return;
         }
         let message = outgoing.keep();
-        let limit = cx.settings.max_retained_messages as usize;
+        let limit = cx.settings.max_retained_messages;
         if !self.retained.write().set(mountpoint, message, limit) {
             cx.tally.add(Counter::RetainedRefused, 1);
         }

@@ -1,6 +1,5 @@
 //! Clients come and go: who gets which session, takeover, and the end of connections and sessions.
 
-
 use parking_lot::MutexGuard;
 
 use crate::codec::ReasonCode;
@@ -43,7 +42,10 @@ impl Node {
         if is_new && session.main().is_none() {
             shard.insert(id, session.clone());
         }
-        self.attach(cx, batch, &session, registration, link, connection, !is_new && session.main().is_none());
+        let is_present = !is_new && session.main().is_none();
+        self.attach(cx, batch, &session, (link, connection), |cx, session, connection| {
+            session.attach(cx, registration, connection, is_present);
+        });
         drop(shard);
         self.settle(cx, batch, aftermath);
         self.emit_session(cx, Hooks::ON_REGISTER, &registration.identity, Some(peer), &"");
@@ -95,21 +97,26 @@ impl Node {
         (self.new_session(cx, registration, id, None), true)
     }
 
-    fn new_session(&self, cx: &mut Context, registration: &Registration, id: &SubscriberId, main: Option<SessionRef>) -> SessionRef {
+    fn new_session(
+        &self,
+        cx: &mut Context,
+        registration: &Registration,
+        id: &SubscriberId,
+        main: Option<SessionRef>,
+    ) -> SessionRef {
         cx.tally.add(Counter::QueueSetup, 1);
         let session = Session::new(self.new_session_id(), registration.identity.clone());
         SessionRef::new(session, id.clone(), Receiver::Client, main)
     }
 
+    /// Joins a session and a connection; `attach` does so on the protocol's side.
     fn attach(
         &self,
         cx: &mut Context,
         batch: &mut Batch,
         session: &SessionRef,
-        registration: &Registration,
-        link: Link,
-        mut connection: Box<Connection>,
-        is_present: bool,
+        (link, mut connection): (Link, Box<Connection>),
+        attach: impl FnOnce(&mut Context, &mut Session, Box<Connection>),
     ) {
         let mut state = session.lock();
         batch.pool.lend(&mut connection);
@@ -117,13 +124,13 @@ impl Node {
         state.expires_at = None;
         state.will_at = None;
         self.schedule(&mut state, session);
-        state.session.attach(cx, registration, connection, is_present);
+        attach(cx, &mut state.session, connection);
         if session.main().is_some() {
             // A further connection shares the queue of its client id only as long as it lasts.
             state.session.expiry = Expiry::WithConnection;
         }
         session.set_online(true);
-        self.emit_notices(cx, &registration.identity);
+        self.emit_notices(cx, &state.session.identity);
         batch.flush_later(&mut state, session);
     }
 
@@ -160,7 +167,7 @@ impl Node {
         let identity = state.session.identity.clone();
         self.emit_notices(cx, &identity);
         let is_over = detached.expiry == Expiry::WithConnection && session.attached().count() == 0;
-        let will_now = self.keep_will(cx, &mut state, detached.will, is_over);
+        let will_now = keep_will(cx, &mut state, detached.will, is_over);
         state.is_ended |= is_over;
         if let Expiry::After(seconds) = detached.expiry {
             state.expires_at = Some(cx.now + Millis::from(seconds) * 1_000);
@@ -176,17 +183,6 @@ impl Node {
             self.forget(cx, session);
         }
         is_earliest
-    }
-
-    /// A will that has to go out now; one with a delay is put by, unless the session ends [MQTT-3.1.2-8].
-    fn keep_will(&self, cx: &Context, state: &mut SessionState, will: Option<Will>, is_over: bool) -> Option<Will> {
-        let will = will?;
-        if is_over || will.delay_s == 0 {
-            return Some(will);
-        }
-        state.will_at = Some(cx.now + Millis::from(will.delay_s) * 1_000);
-        state.pending_will = Some(will);
-        None
     }
 
     /// Publishes wills and clears away sessions, with no lock held.
@@ -258,7 +254,14 @@ impl Node {
     }
 
     /// Ends a client's connection from outside; with `cleanup` its session too. False: no such session.
-    pub fn disconnect(&self, cx: &mut Context, batch: &mut Batch, id: &SubscriberId, reason: ReasonCode, cleanup: bool) -> bool {
+    pub fn disconnect(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        id: &SubscriberId,
+        reason: ReasonCode,
+        cleanup: bool,
+    ) -> bool {
         let Some(session) = self.registry.get(id) else { return false };
         for attached in session.attached().all() {
             self.disconnect_session(cx, batch, &attached, reason, cleanup);
@@ -341,3 +344,13 @@ pub fn name_of(identity: &Identity) -> Vec<(&'static str, String)> {
     fields
 }
 
+/// A will that has to go out now; one with a delay is put by, unless the session ends [MQTT-3.1.2-8].
+fn keep_will(cx: &Context, state: &mut SessionState, will: Option<Will>, is_over: bool) -> Option<Will> {
+    let will = will?;
+    if is_over || will.delay_s == 0 {
+        return Some(will);
+    }
+    state.will_at = Some(cx.now + Millis::from(will.delay_s) * 1_000);
+    state.pending_will = Some(will);
+    None
+}

@@ -73,7 +73,12 @@ impl Registry {
         let mut page: Vec<SessionRef> = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            page.extend(shard.iter().filter(|(id, _)| after.is_none_or(|after| *id > after)).map(|(_, session)| session.clone()));
+            page.extend(
+                shard
+                    .iter()
+                    .filter(|(id, _)| after.is_none_or(|after| *id > after))
+                    .map(|(_, session)| session.clone()),
+            );
             if page.len() > limit.saturating_mul(4) {
                 smallest(&mut page, limit);
             }

@@ -28,11 +28,8 @@ impl Router {
         subscriber: SessionRef,
         options: SubscriptionOptions,
     ) {
-        let trie = if mountpoint.is_empty() {
-            &mut self.default
-        } else {
-            self.others.entry(mountpoint.clone()).or_default()
-        };
+        let trie =
+            if mountpoint.is_empty() { &mut self.default } else { self.others.entry(mountpoint.clone()).or_default() };
         match group {
             Some(group) => trie.subscribe_shared(group, filter, subscriber, options),
             None => trie.subscribe(filter, subscriber, options),

@@ -26,22 +26,26 @@ impl Worker {
         self.count_ending(key, &stage, &ending);
         let has_said_something = match stage {
             Stage::Serving(session) => {
-                let mut state = session.lock();
-                let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
+                let mut locked = session.lock();
+                let is_ours = locked.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
                 if is_ours {
                     match ending {
                         Ending::Broken { reason, cause } => {
-                            state.session.write_disconnect(&mut self.cx, reason, Some(&cause.to_string()));
+                            locked.session.write_disconnect(&mut self.cx, reason, Some(&cause.to_string()));
                         }
-                        Ending::Administrative { reason } => state.session.write_disconnect(&mut self.cx, reason, None),
+                        Ending::Administrative { reason } => {
+                            locked.session.write_disconnect(&mut self.cx, reason, None);
+                        }
                         Ending::Client { .. } | Ending::Lost | Ending::TakenOver { .. } => {}
                     }
                     if !matches!(ending, Ending::Lost) {
-                        self.batch.flush(&mut self.cx, &mut state);
+                        self.batch.flush(&mut self.cx, &mut locked);
                     }
                 }
-                drop(state);
-                if is_ours && self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending) {
+                drop(locked);
+                if is_ours
+                    && self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending)
+                {
                     self.wake_keeper();
                 }
                 is_ours && !matches!(ending, Ending::Lost)
@@ -74,6 +78,7 @@ impl Worker {
         let Some(slot) = self.slots.try_remove(key) else { return };
         self.disarm(key, slot.next_check);
         slot.listener.leave();
+        self.mailbox.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.cx.tally.add(Counter::SocketClose, 1);
         // The session may still hold the socket for a moment when another connection took it over; closed it is at once.
         let _ = slot.socket.shutdown(std::net::Shutdown::Both);
@@ -87,9 +92,9 @@ impl Worker {
         let mut is_v5 = false;
         match stage {
             Stage::Serving(session) => {
-                let state = session.lock();
-                is_v5 = state.session.identity.protocol_version == 5;
-                fields.extend(name_of(&state.session.identity));
+                let identity = session.lock().session.identity.clone();
+                is_v5 = identity.protocol_version == 5;
+                fields.extend(name_of(&identity));
             }
             Stage::Deciding(deciding) => fields.extend(name_of(&deciding.registration.identity)),
             Stage::Connecting | Stage::Draining => {}

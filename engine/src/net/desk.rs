@@ -29,7 +29,7 @@ impl Tickets {
     pub fn open(&mut self, node: &Node, cx: &mut Context, slot: usize) -> Option<u64> {
         self.next += 1;
         let ticket = (self.worker as u64) << TICKET_WORKER_SHIFT | self.next;
-        if !node.open_ticket(ticket, cx.settings.max_pending_hooks as usize) {
+        if !node.open_ticket(ticket, cx.settings.max_pending_hooks) {
             cx.tally.add(Counter::HookOverload, 1);
             return None;
         }
@@ -109,9 +109,7 @@ impl Host for Desk<'_> {
         let identity = identity.clone();
         let event = match question {
             Question::Publish(message) => Event::Publish { ticket, identity, message: message.clone(), is_will: false },
-            Question::Subscribe { filters, properties } => {
-                Event::Subscribe { ticket, identity, filters, properties }
-            }
+            Question::Subscribe { filters, properties } => Event::Subscribe { ticket, identity, filters, properties },
             Question::Auth { method, data, reason_code, properties } => Event::Auth {
                 ticket,
                 identity,

@@ -64,7 +64,11 @@ impl Worker {
         if registration.authentication_method.is_some() {
             if !self.cx.hooks.contains(Hooks::ON_AUTH) {
                 let detail = "an authentication method that nobody handles";
-                return self.refuse(key, &refusal_of(&registration, ReasonCode::BAD_AUTHENTICATION_METHOD, detail), None);
+                return self.refuse(
+                    key,
+                    &refusal_of(&registration, ReasonCode::BAD_AUTHENTICATION_METHOD, detail),
+                    None,
+                );
             }
             return self.ask_auth(key, registration, 0, None);
         }
@@ -116,7 +120,13 @@ impl Worker {
         self.ask_auth(key, registration, auth.reason.0, Some(auth.properties.encoded()))
     }
 
-    fn ask_auth(&mut self, key: usize, registration: Registration, reason_code: u8, properties: Option<Vec<u8>>) -> Step {
+    fn ask_auth(
+        &mut self,
+        key: usize,
+        registration: Registration,
+        reason_code: u8,
+        properties: Option<Vec<u8>>,
+    ) -> Step {
         self.ask(key, registration, Pending::Auth, |ticket, _, registration| Event::Auth {
             ticket,
             identity: registration.identity.clone(),
@@ -158,7 +168,11 @@ impl Worker {
         match verdict.decision {
             Decision::Deny(reason) => {
                 let reason = if reason.is_error() { reason } else { ReasonCode::NOT_AUTHORIZED };
-                let detail = if pending == Pending::Will { "the will was not authorised" } else { "the client was not authorised" };
+                let detail = if pending == Pending::Will {
+                    "the will was not authorised"
+                } else {
+                    "the client was not authorised"
+                };
                 let refusal = refusal_of(&registration, reason, detail);
                 return self.refuse(key, &refusal, verdict.reason_string.as_deref());
             }
@@ -181,7 +195,11 @@ impl Worker {
         if pending == Pending::Auth {
             registration.authentication_answer.clone_from(&verdict.data);
         }
-        if pending == Pending::Will { self.accept_client(key, &registration) } else { self.authorise_will(key, registration) }
+        if pending == Pending::Will {
+            self.accept_client(key, &registration)
+        } else {
+            self.authorise_will(key, registration)
+        }
     }
 
     fn write_auth(&mut self, key: usize, registration: &Registration, data: Option<&[u8]>) {

@@ -59,7 +59,9 @@ impl ListenerState {
     /// Counts a connection in if there is room for it.
     pub fn enter(&self) -> bool {
         let limit = self.options.connections_max.unwrap_or(usize::MAX);
-        let entered = self.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, |active| (active < limit).then_some(active + 1));
+        let entered = self
+            .active
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |active| (active < limit).then_some(active + 1));
         entered.is_ok()
     }
 

@@ -6,6 +6,7 @@
 
 mod closing;
 mod desk;
+mod exclusive;
 mod handshake;
 mod listener;
 mod reading;
@@ -14,7 +15,7 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ use crate::protocol::Verdict;
 /// A message to a worker.
 #[derive(Debug)]
 pub enum Mail {
+    /// Take over connections that another worker accepted.
+    Adopt(Vec<Accepted>),
     /// Accept connections from here.
     Listen(Arc<ListenerState>, std::net::TcpListener),
     /// Accept no more; end the connections too if asked.
@@ -51,11 +54,21 @@ pub enum Mail {
     Stop,
 }
 
+/// A connection that has been accepted and counted, and that no worker owns yet.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: mio::net::TcpStream,
+    peer: std::net::SocketAddr,
+    listener: Arc<ListenerState>,
+}
+
 /// How others reach a worker.
 #[derive(Debug)]
 pub struct Mailbox {
     mail: Mutex<Vec<Mail>>,
     waker: Waker,
+    /// Connections that the worker owns or is about to.
+    connections: AtomicUsize,
 }
 
 impl Mailbox {
@@ -93,10 +106,9 @@ impl Workers {
             mailboxes.push(mailbox);
         }
         let are_done = Arc::new(AtomicBool::new(false));
-        let keeper = Arc::clone(&mailboxes[0]);
         let mut threads = Vec::with_capacity(count);
         for (index, mut worker) in workers.into_iter().enumerate() {
-            worker.set_keeper(Arc::clone(&keeper));
+            worker.set_colleagues(mailboxes.clone());
             let thread = std::thread::Builder::new().name(format!("strogoff-worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
         }

@@ -3,7 +3,6 @@
 use std::io::{self, Read};
 
 use crate::codec::{FrameStep, next_frame};
-use crate::message::Millis;
 use crate::metrics::Counter;
 use crate::protocol::{Ending, Step, Verdict};
 
@@ -250,9 +249,10 @@ impl Worker {
             }
         }
         self.node.emit_notices(&mut self.cx, &state.session.identity);
-        self.batch.flush_later(state, session);
         drop(guard);
+        // Receivers first: what the publisher gets are acknowledgements, which vouch for what was handed over.
         self.batch.dispatch(&self.node, &mut self.cx, input);
+        self.batch.flush_later(&mut session.lock(), session);
         if progress.step == Step::Pause
             && let Some(ticket) = asked
         {
@@ -263,7 +263,7 @@ impl Worker {
 
     /// Notes that a connection waits for a verdict.
     pub(super) fn await_verdict(&mut self, key: usize, ticket: u64) {
-        let deadline = self.cx.now + self.cx.settings.hook_timeout as Millis;
+        let deadline = self.cx.now + self.cx.settings.hook_timeout;
         if let Some(slot) = self.slots.get_mut(key) {
             slot.ticket = Some((ticket, deadline));
         }
@@ -314,9 +314,9 @@ impl Worker {
         let step = state.session.answer(&mut self.cx, &mut desk, verdict);
         let asked = desk.asked;
         self.node.emit_notices(&mut self.cx, &state.session.identity);
-        self.batch.flush_later(&mut state, session);
         drop(state);
         self.batch.dispatch(&self.node, &mut self.cx, &[]);
+        self.batch.flush_later(&mut session.lock(), session);
         if step == Step::Pause
             && let Some(ticket) = asked
         {

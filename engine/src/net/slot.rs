@@ -89,7 +89,13 @@ pub struct Slot {
 
 impl Slot {
     /// A connection that has just been accepted.
-    pub fn new(socket: TcpStream, connection_id: u64, peer: SocketAddr, listener: Arc<ListenerState>, now: Millis) -> Self {
+    pub fn new(
+        socket: TcpStream,
+        connection_id: u64,
+        peer: SocketAddr,
+        listener: Arc<ListenerState>,
+        now: Millis,
+    ) -> Self {
         Self {
             socket: Arc::new(socket),
             connection_id,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -18,7 +18,7 @@ use crate::protocol::{Context, Ending, Verdict};
 
 use super::desk::Tickets;
 use super::slot::{Slot, Stage};
-use super::{ListenerState, Mail, Mailbox};
+use super::{Accepted, ListenerState, Mail, Mailbox};
 
 const WAKE: Token = Token(usize::MAX - 1);
 const FIRST_LISTENER: usize = usize::MAX / 2;
@@ -29,6 +29,8 @@ pub(super) const READ_BYTES: usize = 64 * 1_024;
 const ACCEPTS_MAX: usize = 256;
 /// When accepting failed or the listener is full it is tried again after so long.
 const ACCEPT_RETRY_MS: Millis = 50;
+/// A worker with this many connections more than another, and an eighth, hands new ones over.
+const IMBALANCE_MAX: usize = 4;
 /// The worker that watches the node's deadlines.
 const KEEPER: usize = 0;
 
@@ -45,7 +47,8 @@ pub struct Worker {
     pub(super) node: Arc<Node>,
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
-    keeper: Option<Arc<Mailbox>>,
+    /// The mailboxes of all workers, by index.
+    colleagues: Vec<Arc<Mailbox>>,
     pub(super) slots: Slab<Slot>,
     listeners: Vec<Option<LocalListener>>,
     pub(super) batch: Batch,
@@ -65,14 +68,15 @@ impl Worker {
     pub fn new(index: usize, node: Arc<Node>) -> io::Result<(Self, Arc<Mailbox>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let mailbox = Arc::new(Mailbox { mail: parking_lot::Mutex::default(), waker });
+        let mailbox =
+            Arc::new(Mailbox { mail: parking_lot::Mutex::default(), waker, connections: AtomicUsize::new(0) });
         let cx = node.context();
         let worker = Self {
             index,
             node,
             poll,
             mailbox: Arc::clone(&mailbox),
-            keeper: None,
+            colleagues: Vec::new(),
             slots: Slab::new(),
             listeners: Vec::new(),
             batch: Batch::default(),
@@ -88,9 +92,9 @@ impl Worker {
         Ok((worker, mailbox))
     }
 
-    /// Tells the worker who watches the node's deadlines.
-    pub fn set_keeper(&mut self, keeper: Arc<Mailbox>) {
-        self.keeper = Some(keeper);
+    /// Tells the worker how to reach all workers, itself included.
+    pub fn set_colleagues(&mut self, colleagues: Vec<Arc<Mailbox>>) {
+        self.colleagues = colleagues;
     }
 
     /// Runs until it is told to stop.
@@ -172,7 +176,8 @@ impl Worker {
             self.batch.flush_later(&mut state, &session);
         }
         self.node.emit_notices(&mut self.cx, &state.session.identity);
-        let has_room = state.session.connection.as_ref().is_none_or(|connection| connection.has_output_room(&self.cx.settings));
+        let has_room =
+            state.session.connection.as_ref().is_none_or(|connection| connection.has_output_room(&self.cx.settings));
         slot.is_output_full &= !has_room;
     }
 
@@ -186,6 +191,43 @@ impl Worker {
     }
 
     fn accept_pending(&mut self, index: usize) {
+        let mut accepted = Vec::new();
+        self.accept_into(index, &mut accepted);
+        for (worker, share) in self.share_out(accepted).into_iter().enumerate() {
+            if worker == self.index {
+                self.adopt(share);
+            } else if !share.is_empty()
+                && let Some(colleague) = self.colleagues.get(worker)
+            {
+                colleague.send(Mail::Adopt(share));
+            }
+        }
+    }
+
+    /// Gives each connection to the worker that has the fewest; this one keeps what would make no difference.
+    fn share_out(&self, accepted: Vec<Accepted>) -> Vec<Vec<Accepted>> {
+        let mut shares: Vec<Vec<Accepted>> = self.colleagues.iter().map(|_| Vec::new()).collect();
+        for connection in accepted {
+            let own = self.mailbox.connections.load(Ordering::Relaxed);
+            let counts = self.colleagues.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed));
+            let fewest = counts.enumerate().min_by_key(|(_, count)| *count);
+            let chosen = match fewest {
+                Some((worker, count)) if count + IMBALANCE_MAX + own / 8 < own => worker,
+                _ => self.index,
+            };
+            self.colleagues[chosen].connections.fetch_add(1, Ordering::Relaxed);
+            shares[chosen].push(connection);
+        }
+        shares
+    }
+
+    fn adopt(&mut self, connections: Vec<Accepted>) {
+        for connection in connections {
+            self.open(connection);
+        }
+    }
+
+    fn accept_into(&mut self, index: usize, accepted: &mut Vec<Accepted>) {
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
             if !listener.state.enter() {
@@ -194,8 +236,7 @@ impl Worker {
             }
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
-                    let state = Arc::clone(&listener.state);
-                    self.open(socket, peer, state);
+                    accepted.push(Accepted { socket, peer, listener: Arc::clone(&listener.state) });
                 }
                 Err(error) => {
                     listener.state.leave();
@@ -217,7 +258,8 @@ impl Worker {
         self.accept_retry_at = self.cx.now;
     }
 
-    fn open(&mut self, mut socket: mio::net::TcpStream, peer: std::net::SocketAddr, listener: Arc<ListenerState>) {
+    fn open(&mut self, accepted: Accepted) {
+        let Accepted { mut socket, peer, listener } = accepted;
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);
         // Small packets go out at once; what belongs together is written together anyway.
@@ -228,13 +270,14 @@ impl Worker {
         if let Err(error) = self.poll.registry().register(&mut socket, Token(key), interest) {
             self.cx.tally.add(Counter::AcceptError, 1);
             self.cx.tally.add(Counter::SocketClose, 1);
+            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
             listener.leave();
             let fields = vec![("peer", peer.to_string()), ("error", error.to_string())];
             self.node.log(&mut self.cx, Level::Error, "a connection could not be watched", fields);
             return;
         }
         entry.insert(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now));
-        self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout as Millis);
+        self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout);
     }
 
     // -- timers ----------------------------------------------------------------------------------------------------
@@ -293,7 +336,7 @@ impl Worker {
         if self.node.next_deadline() <= now {
             self.node.run_deadlines(&mut self.cx, &mut self.batch);
         }
-        let interval = self.cx.settings.expire_retain_cache as Millis * 1_000;
+        let interval = self.cx.settings.expire_retain_cache * 1_000;
         if interval == 0 {
             self.next_sweep = NEVER;
         } else if self.next_sweep == NEVER {
@@ -333,14 +376,16 @@ impl Worker {
         }
         match &slot.stage {
             Stage::Connecting | Stage::Deciding(_) if slot.ticket.is_none() => {
-                let deadline = slot.last_received.min(slot.opened_at) + self.cx.settings.mqtt_connect_timeout as Millis;
+                let deadline = slot.last_received.min(slot.opened_at) + self.cx.settings.mqtt_connect_timeout;
                 if deadline <= now {
                     self.cx.tally.add(Counter::SocketCloseTimeout, 1);
-                    return self.close(key, Ending::broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "no CONNECT within mqtt_connect_timeout"));
+                    return self.close(
+                        key,
+                        Ending::broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "no CONNECT within mqtt_connect_timeout"),
+                    );
                 }
                 next = next.min(deadline);
             }
-            Stage::Connecting | Stage::Deciding(_) => {}
             Stage::Serving(_) if slot.silence_max != NEVER => {
                 let deadline = slot.last_received + slot.silence_max;
                 if deadline <= now && slot.ticket.is_none() && slot.throttled_until <= now {
@@ -348,13 +393,13 @@ impl Worker {
                 }
                 next = next.min(deadline.max(now + 1));
             }
-            Stage::Serving(_) => {}
             Stage::Draining => {
                 if slot.drain_until <= now {
                     return self.remove(key);
                 }
                 next = next.min(slot.drain_until);
             }
+            Stage::Connecting | Stage::Deciding(_) | Stage::Serving(_) => {}
         }
         if next != NEVER {
             self.arm(key, next);
@@ -373,6 +418,7 @@ impl Worker {
     fn read_mail(&mut self) {
         for mail in self.mailbox.take() {
             match mail {
+                Mail::Adopt(connections) => self.adopt(connections),
                 Mail::Listen(state, socket) => self.listen(state, socket),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
@@ -387,7 +433,7 @@ impl Worker {
         let mut socket = mio::net::TcpListener::from_std(socket);
         let index = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
         let token = Token(FIRST_LISTENER + index);
-        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE) {
+        if let Err(error) = super::exclusive::watch(&self.poll, &mut socket, token) {
             let fields = vec![("listener", state.options.name.to_string()), ("error", error.to_string())];
             self.node.log(&mut self.cx, Level::Error, "a worker cannot watch a listener", fields);
             return;
@@ -404,7 +450,7 @@ impl Worker {
             if place.as_ref().is_some_and(|listener| listener.state.id == listener_id)
                 && let Some(mut listener) = place.take()
             {
-                let _ = self.poll.registry().deregister(&mut listener.socket);
+                super::exclusive::forget(&self.poll, &mut listener.socket);
             }
         }
         if kill_sessions {
@@ -442,7 +488,7 @@ impl Worker {
     /// Wakes the worker that watches the node's deadlines.
     pub(super) fn wake_keeper(&self) {
         if self.index != KEEPER
-            && let Some(keeper) = &self.keeper
+            && let Some(keeper) = self.colleagues.get(KEEPER)
         {
             keeper.send(Mail::LookAtDeadlines);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::events::Identity;
-use crate::codec::{ConnAck, Connect, ProtocolVersion, Properties, ReasonCode};
+use crate::codec::{ConnAck, Connect, Properties, ProtocolVersion, ReasonCode};
 use crate::message::{Head, Message, NEVER, Publication};
 use crate::metrics::Reasoned;
 use crate::settings::Settings;
@@ -83,14 +83,17 @@ pub fn admit(
     let refuse = |reason, detail| Refusal { version: Some(version), reason, cause: Cause::Text(detail) };
     let level = version as u8 | if connect.bridge { 0x80 } else { 0 };
     if !admission.protocol_versions.contains(&level) {
-        return Err(refuse(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, "the listener does not take this protocol version"));
+        return Err(refuse(
+            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION,
+            "the listener does not take this protocol version",
+        ));
     }
     let is_assigned = connect.client_id.is_empty();
     if is_assigned && !may_be_anonymous(connect) {
         let detail = "an empty client id needs MQTT 5, or 3.1.1 with a clean session";
         return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail));
     }
-    if connect.client_id.len() > settings.max_client_id_size as usize {
+    if connect.client_id.len() > settings.max_client_id_size {
         return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, "a client id longer than max_client_id_size"));
     }
     let will = connect.will.as_ref().map(|will| keep_will(will, settings, version)).transpose().map_err(|reason| {
@@ -140,7 +143,7 @@ fn may_be_anonymous(connect: &Connect<'_>) -> bool {
 
 /// Only MQTT 5 can tell the client of another keep alive than it asked for [MQTT-3.1.2-21].
 fn enforced_keep_alive(asked: u16, is_v5: bool, settings: &Settings) -> u16 {
-    let cap = settings.max_keep_alive as u16;
+    let cap = settings.max_keep_alive;
     if is_v5 && cap > 0 && (asked == 0 || asked > cap) { cap } else { asked }
 }
 
@@ -161,7 +164,7 @@ fn keep_will(
     let layout = Publication::compose(&mut span, will.topic.as_bytes(), &properties, will.payload);
     let head = Head { layout, qos: will.qos as u8, retain: will.retain, expires_at: NEVER, origin: 0 };
     let asked = will.properties.will_delay.unwrap_or(0);
-    let cap = settings.max_last_will_delay.and_then(|cap| u32::try_from(cap).ok()).unwrap_or(u32::MAX);
+    let cap = settings.max_last_will_delay.unwrap_or(u32::MAX);
     Ok(Box::new(Will {
         message: Message::keep(&Publication { head, span: &span }),
         delay_s: asked.min(cap),
@@ -176,7 +179,7 @@ impl Registration {
             (Some(interval), _) => Expiry::from_interval(interval),
             (None, None) => Expiry::Never,
             // A configured 0 would end a session that the client asked to keep [MQTT-3.1.2-4].
-            (None, Some(seconds)) => Expiry::After(u32::try_from(seconds.max(1)).unwrap_or(u32::MAX - 1)),
+            (None, Some(seconds)) => Expiry::After(seconds.max(1)),
         }
     }
 
@@ -186,10 +189,11 @@ impl Registration {
         let mut properties = Properties::default();
         if is_v5 {
             let settings = &cx.settings;
-            properties.receive_maximum = (settings.receive_max_broker != 65_535).then_some(settings.receive_max_broker as u16);
-            properties.maximum_packet_size = (settings.max_message_size > 0).then_some(settings.max_message_size as u32);
+            properties.receive_maximum = (settings.receive_max_broker != 65_535).then_some(settings.receive_max_broker);
+            properties.maximum_packet_size =
+                (settings.max_message_size > 0).then_some(settings.max_message_size as u32);
             properties.assigned_client_id = self.is_assigned.then_some(&*self.identity.client_id);
-            let aliases = settings.topic_alias_max_client as u16;
+            let aliases = settings.topic_alias_max_client;
             properties.topic_alias_maximum = (aliases > 0).then_some(aliases);
             let keep_alive = self.enforced_keep_alive;
             properties.server_keep_alive = (keep_alive != self.keep_alive).then_some(keep_alive);
@@ -197,7 +201,11 @@ impl Registration {
             properties.authentication_data = self.authentication_answer.as_deref();
         }
         cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, ReasonCode::SUCCESS);
-        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }.encode_within(self.version, self.packet_size_max, out);
+        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }.encode_within(
+            self.version,
+            self.packet_size_max,
+            out,
+        );
     }
 }
 

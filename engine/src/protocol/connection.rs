@@ -78,11 +78,11 @@ impl Connection {
     pub fn new(registration: &Registration, settings: &Settings, now: Millis) -> Self {
         let is_v5 = registration.version == ProtocolVersion::V5;
         let window_limit = if is_v5 {
-            usize::from(registration.receive_maximum).min(settings.receive_max_client as usize)
+            usize::from(registration.receive_maximum).min(usize::from(settings.receive_max_client))
         } else if settings.max_inflight_messages == 0 {
             usize::from(u16::MAX)
         } else {
-            settings.max_inflight_messages as usize
+            settings.max_inflight_messages
         };
         Self {
             version: registration.version,
@@ -90,19 +90,19 @@ impl Connection {
             keep_alive: registration.enforced_keep_alive,
             window_limit,
             packet_size_max: registration.packet_size_max,
-            receive_maximum: if is_v5 { settings.receive_max_broker as u16 } else { u16::MAX },
+            receive_maximum: if is_v5 { settings.receive_max_broker } else { u16::MAX },
             wants_problem_information: registration.wants_problem_information,
             authentication_method: registration.authentication_method.as_deref().map(Into::into),
             waiting: None,
             has_zero_expiry: is_v5 && registration.session_expiry == Some(0),
             client_aliases: Vec::new(),
-            client_alias_max: if is_v5 { settings.topic_alias_max_client as u16 } else { 0 },
+            client_alias_max: if is_v5 { settings.topic_alias_max_client } else { 0 },
             broker_aliases: Vec::new(),
             broker_alias_max: registration
                 .topic_alias_maximum
-                .min(settings.topic_alias_max_broker as u16)
+                .min(settings.topic_alias_max_broker)
                 .min(BROKER_ALIASES_MAX),
-            rate_tokens: settings.max_message_rate.saturating_mul(1_000),
+            rate_tokens: bucket(settings.max_message_rate),
             rate_filled_at: now,
             bytes_received: 0,
             bytes_sent: 0,
@@ -123,7 +123,7 @@ impl Connection {
     /// Whether more may be put into the output, which is what bounds the memory a slow reader costs.
     #[inline]
     pub fn has_output_room(&self, settings: &Settings) -> bool {
-        self.output.len() < settings.max_connection_buffer as usize
+        self.output.len() < settings.max_connection_buffer
     }
 
     /// The topic behind an alias, after taking note of a new one. `Err`: a reason to disconnect.
@@ -158,14 +158,22 @@ impl Connection {
     }
 
     /// Takes one publish out of the bucket of `max_message_rate`; milliseconds to wait when that was too fast.
-    pub(super) fn throttle_ms(&mut self, rate: i64, now: Millis) -> Option<Millis> {
+    pub(super) fn throttle_ms(&mut self, rate: u64, now: Millis) -> Option<Millis> {
         if rate == 0 {
             return None;
         }
-        let elapsed = i64::try_from(now.saturating_sub(self.rate_filled_at)).unwrap_or(i64::MAX);
+        let elapsed = now.saturating_sub(self.rate_filled_at);
         self.rate_filled_at = now;
-        let filled = self.rate_tokens.saturating_add(elapsed.saturating_mul(rate));
-        self.rate_tokens = filled.min(rate.saturating_mul(1_000)) - 1_000;
-        (self.rate_tokens < 0).then(|| (self.rate_tokens.unsigned_abs()).div_ceil(rate.unsigned_abs()).max(1))
+        let refill = i64::try_from(elapsed.saturating_mul(rate)).unwrap_or(i64::MAX);
+        self.rate_tokens = self.rate_tokens.saturating_add(refill).min(bucket(rate)) - TOKENS_A_MESSAGE;
+        (self.rate_tokens < 0).then(|| self.rate_tokens.unsigned_abs().div_ceil(rate).max(1))
     }
+}
+
+/// One message in the bucket of `max_message_rate`: so many tokens flow in each millisecond as messages are allowed a second.
+const TOKENS_A_MESSAGE: i64 = 1_000;
+
+/// A full bucket: what may be sent at once after a pause is what is allowed in one second.
+fn bucket(rate: u64) -> i64 {
+    i64::try_from(rate).unwrap_or(i64::MAX).saturating_mul(TOKENS_A_MESSAGE)
 }

@@ -40,7 +40,14 @@ impl Context {
     }
 
     /// Notes what happened to a message if somebody listens to that.
-    pub fn notice(&mut self, hook: Hooks, message: impl FnOnce() -> Message, qos: u8, retain: bool, reason: &'static str) {
+    pub fn notice(
+        &mut self,
+        hook: Hooks,
+        message: impl FnOnce() -> Message,
+        qos: u8,
+        retain: bool,
+        reason: &'static str,
+    ) {
         if self.hooks.contains(hook) {
             self.notices.push(Notice { hook, message: message(), qos, retain, reason });
         }

@@ -46,7 +46,7 @@ struct Packet<'a> {
     qos: u8,
     retain: bool,
     is_repeat: bool,
-    packet_id: u16,
+    id: u16,
     identifiers: &'a [u32],
 }
 
@@ -71,19 +71,15 @@ impl Session {
             && (qos == 0 || self.window.has_room(connection.window_limit))
         {
             if outgoing.publication.is_expired(cx.now) {
-                return self.expired(cx, &outgoing.keep(), qos, retain);
+                return expired(cx, &outgoing.keep(), qos, retain);
             }
             if !fits(connection, &outgoing.publication, qos, retain, &delivery.identifiers, cx.now) {
-                return self.too_large(cx, &outgoing.keep(), qos, retain);
+                return too_large(cx, &outgoing.keep(), qos, retain);
             }
-            let packet_id = if qos == 0 {
-                0
-            } else {
-                self.window.push(outgoing.keep(), qos, retain, delivery.identifiers.clone())
-            };
+            let packet_id =
+                if qos == 0 { 0 } else { self.window.push(outgoing.keep(), qos, retain, delivery.identifiers.clone()) };
             cx.notice(Hooks::ON_DELIVER, || outgoing.keep(), qos, retain, "");
-            let packet =
-                Packet { qos, retain, is_repeat: false, packet_id, identifiers: &delivery.identifiers };
+            let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &delivery.identifiers };
             send(connection, &mut cx.tally, cx.now, outgoing, &packet, cache);
             return Delivered::Sent;
         }
@@ -92,7 +88,13 @@ impl Session {
     }
 
     /// Hands over a retained message that a new subscription asks for; it is sent with RETAIN and ignores queue limits.
-    pub fn deliver_retained(&mut self, cx: &mut Context, message: &Message, qos_max: u8, identifiers: SmallVec<[u32; 1]>) {
+    pub fn deliver_retained(
+        &mut self,
+        cx: &mut Context,
+        message: &Message,
+        qos_max: u8,
+        identifiers: SmallVec<[u32; 1]>,
+    ) {
         let published = message.publication().head.qos;
         let qos = if cx.settings.upgrade_outgoing_qos { qos_max } else { published.min(qos_max) };
         cx.tally.add(Counter::QueueMessageIn, 1);
@@ -124,28 +126,10 @@ impl Session {
         match self.pending.push(queued, cx.settings.queue_type, limit, cx.settings.queue_limit_bytes()) {
             Full::No => Delivered::Queued,
             Full::Dropped(dropped) => {
-                self.count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
                 Delivered::Dropped
             }
         }
-    }
-
-    pub(super) fn count_drop(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool, reason: &'static str) {
-        cx.tally.add(Counter::QueueMessageDrop, 1);
-        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, reason);
-    }
-
-    fn expired(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
-        cx.tally.add(Counter::QueueMessageExpired, 1);
-        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "expired");
-        Delivered::Dropped
-    }
-
-    /// A packet beyond the client's Maximum Packet Size counts as delivered [MQTT-3.1.2-25].
-    fn too_large(&self, cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
-        cx.tally.add(Counter::PacketTooLargeDrop, 1);
-        cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "max_packet_size_exceeded");
-        Delivered::Dropped
     }
 
     /// Sends what waits while the window and the connection have room: first what a resumed session sends again.
@@ -183,8 +167,7 @@ impl Session {
             let Some(message) = slot.message.clone() else { continue };
             let qos = if slot.state == InflightState::AwaitingPuback { 1 } else { 2 };
             let identifiers = slot.identifiers.clone();
-            let packet =
-                Packet { qos, retain: slot.retain, is_repeat: true, packet_id, identifiers: &identifiers };
+            let packet = Packet { qos, retain: slot.retain, is_repeat: true, id: packet_id, identifiers: &identifiers };
             let publication = message.publication();
             if fits(connection, &publication, qos, packet.retain, packet.identifiers, cx.now) {
                 let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
@@ -201,18 +184,17 @@ impl Session {
         let Queued { message, qos, retain, identifiers, .. } = queued;
         let publication = message.publication();
         if publication.is_expired(cx.now) {
-            self.expired(cx, &message, qos, retain);
+            expired(cx, &message, qos, retain);
             return;
         }
         let Some(connection) = &mut self.connection else { return };
         if !fits(connection, &publication, qos, retain, &identifiers, cx.now) {
-            self.too_large(cx, &message, qos, retain);
+            too_large(cx, &message, qos, retain);
             return;
         }
-        let packet_id =
-            if qos == 0 { 0 } else { self.window.push(message.clone(), qos, retain, identifiers.clone()) };
+        let packet_id = if qos == 0 { 0 } else { self.window.push(message.clone(), qos, retain, identifiers.clone()) };
         cx.notice(Hooks::ON_DELIVER, || message.clone(), qos, retain, "");
-        let packet = Packet { qos, retain, is_repeat: false, packet_id, identifiers: &identifiers };
+        let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &identifiers };
         let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
         send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);
     }
@@ -255,21 +237,20 @@ fn send(
     if let Some((cache, index)) = cache
         && is_common
     {
-        let encoded =
-            cache.encoded(index, &outgoing.publication, connection.version, packet.qos, packet.retain, now);
+        let encoded = cache.encoded(index, &outgoing.publication, connection.version, packet.qos, packet.retain, now);
         let buffer = connection.output.buffer();
         let start = buffer.len();
         buffer.extend_from_slice(encoded.bytes);
         if packet.qos > 0 {
             let at = start + encoded.packet_id_at;
-            buffer[at..at + 2].copy_from_slice(&packet.packet_id.to_be_bytes());
+            buffer[at..at + 2].copy_from_slice(&packet.id.to_be_bytes());
         }
         return;
     }
     let mut head = publish_head(&outgoing.publication, is_v5, packet.qos, packet.retain, now);
     head.dup = packet.is_repeat;
     head.qos = QoS::from_u8(packet.qos).unwrap_or(QoS::AtMostOnce);
-    head.packet_id = packet.packet_id;
+    head.packet_id = packet.id;
     if is_v5 {
         head.subscription_identifiers = packet.identifiers;
         if let Some((alias, is_new)) = connection.broker_alias(outgoing.publication.topic()) {
@@ -285,4 +266,22 @@ fn send(
     } else {
         connection.output.push_shared_payload(outgoing.keep());
     }
+}
+
+pub(super) fn count_drop(cx: &mut Context, message: &Message, qos: u8, retain: bool, reason: &'static str) {
+    cx.tally.add(Counter::QueueMessageDrop, 1);
+    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, reason);
+}
+
+fn expired(cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+    cx.tally.add(Counter::QueueMessageExpired, 1);
+    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "expired");
+    Delivered::Dropped
+}
+
+/// A packet beyond the client's Maximum Packet Size counts as delivered [MQTT-3.1.2-25].
+fn too_large(cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+    cx.tally.add(Counter::PacketTooLargeDrop, 1);
+    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "max_packet_size_exceeded");
+    Delivered::Dropped
 }

@@ -15,7 +15,6 @@
 //! 6. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
 //!
 
-
 pub mod connect;
 mod connection;
 mod context;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::broker::events::Hooks;
 use crate::codec::{
-    self, Acknowledgement, AcknowledgementKind, Auth, DecodeError, Disconnect, Frame, Packet, ProtocolVersion, Properties, Publish, ReasonCode,
-    encode_pingresp, encode_puback, encode_pubcomp, encode_pubrec, encode_pubrel,
+    self, Acknowledgement, AcknowledgementKind, Auth, DecodeError, Disconnect, Frame, Packet, Properties,
+    ProtocolVersion, Publish, ReasonCode, encode_pingresp, encode_puback, encode_pubcomp, encode_pubrec, encode_pubrel,
 };
 use crate::message::{Head, Layout, Message, Millis, NEVER, Publication};
 use crate::metrics::{Counter, Reasoned, Versioned};
@@ -114,7 +114,12 @@ pub(super) fn broken(reason: ReasonCode, detail: &'static str) -> Step {
 }
 
 /// Writes DISCONNECT to an MQTT 5 client, without what does not fit its Maximum Packet Size [MQTT-3.14.2-3].
-pub(super) fn write_disconnect(cx: &mut Context, connection: &mut Connection, reason: ReasonCode, detail: Option<&str>) {
+pub(super) fn write_disconnect(
+    cx: &mut Context,
+    connection: &mut Connection,
+    reason: ReasonCode,
+    detail: Option<&str>,
+) {
     if !connection.is_v5() {
         return;
     }
@@ -172,7 +177,10 @@ impl Session {
         let throttle = connection.throttle_ms(cx.settings.max_message_rate, cx.now);
         let qos = publish.qos as u8;
         if qos == 2 && self.received.len() >= usize::from(connection.receive_maximum) {
-            return broken(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more unfinished publishes than the Receive Maximum allows");
+            return broken(
+                ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
+                "more unfinished publishes than the Receive Maximum allows",
+            );
         }
         let alias = match publish.properties.topic_alias {
             Some(alias) => match connection.resolve_alias(alias, publish.topic) {
@@ -184,7 +192,10 @@ impl Session {
         let topic = alias.unwrap_or(publish.topic);
         if let Err(refused) = check_topic(&cx.settings, topic) {
             if !connection.is_v5() {
-                return broken(refused, "a topic with more levels or bytes than topic_max_depth or max_topic_length allow");
+                return broken(
+                    refused,
+                    "a topic with more levels or bytes than topic_max_depth or max_topic_length allow",
+                );
             }
             return self.refuse_publish(cx, publish.packet_id, qos, refused, None, throttle);
         }
@@ -196,7 +207,8 @@ impl Session {
         if topic.starts_with('$') {
             return self.refuse_publish(cx, publish.packet_id, qos, ReasonCode::NOT_AUTHORIZED, None, throttle);
         }
-        let expires_at = publish.properties.message_expiry.map_or(NEVER, |seconds| cx.now + Millis::from(seconds) * 1_000);
+        let expires_at =
+            publish.properties.message_expiry.map_or(NEVER, |seconds| cx.now + Millis::from(seconds) * 1_000);
         let mut scratch = std::mem::take(&mut cx.scratch);
         scratch.clear();
         let is_in_place = alias.is_none() && publish.properties.forwardable_is_raw();
@@ -227,7 +239,14 @@ impl Session {
         if cx.hooks.contains(Hooks::AUTH_ON_PUBLISH) {
             let message = Message::keep(&publication);
             if !host.ask(cx, &self.identity, Question::Publish(&message)) {
-                return self.refuse_publish(cx, packet_id, qos, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, None, throttle);
+                return self.refuse_publish(
+                    cx,
+                    packet_id,
+                    qos,
+                    ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+                    None,
+                    throttle,
+                );
             }
             if let Some(connection) = &mut self.connection {
                 connection.waiting = Some(Waiting::Publish { message, packet_id });
@@ -249,18 +268,14 @@ impl Session {
         match host.publish(cx, &self.identity, publication) {
             Routed::Accepted { has_subscribers } => {
                 if qos > 0 {
-                    let reason = if has_subscribers { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+                    let reason =
+                        if has_subscribers { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
                     self.acknowledge(cx, packet_id, qos, reason, None);
                 }
-                throttle.map_or(Step::Continue, |ms| self.throttled(cx, ms))
+                throttle.map_or(Step::Continue, |ms| throttled(cx, ms))
             }
             Routed::Refused(reason) => self.refuse_publish(cx, packet_id, qos, reason, None, throttle),
         }
-    }
-
-    fn throttled(&self, cx: &mut Context, ms: Millis) -> Step {
-        cx.tally.add(Counter::RateLimited, 1);
-        Step::Throttle(ms)
     }
 
     /// Answers a publish that is not passed on.
@@ -283,7 +298,7 @@ impl Session {
             }
             self.acknowledge(cx, packet_id, qos, reason, reason_string);
         }
-        throttle.map_or(Step::Continue, |ms| self.throttled(cx, ms))
+        throttle.map_or(Step::Continue, |ms| throttled(cx, ms))
     }
 
     /// PUBACK or PUBREC. 3.x has no reason in them: a refused publish is acknowledged there [MQTT-3.3.5-2].
@@ -344,7 +359,12 @@ impl Session {
             encode_pubrel(ack.packet_id, connection.output.buffer());
         } else {
             let answer = Acknowledgement { packet_id: ack.packet_id, reason, properties: Properties::default() };
-            answer.encode_within(AcknowledgementKind::PubRel, connection.version, connection.packet_size_max, connection.output.buffer());
+            answer.encode_within(
+                AcknowledgementKind::PubRel,
+                connection.version,
+                connection.packet_size_max,
+                connection.output.buffer(),
+            );
         }
         Step::Continue
     }
@@ -360,7 +380,12 @@ impl Session {
             encode_pubcomp(ack.packet_id, connection.output.buffer());
         } else {
             let answer = Acknowledgement { packet_id: ack.packet_id, reason, properties: Properties::default() };
-            answer.encode_within(AcknowledgementKind::PubComp, connection.version, connection.packet_size_max, connection.output.buffer());
+            answer.encode_within(
+                AcknowledgementKind::PubComp,
+                connection.version,
+                connection.packet_size_max,
+                connection.output.buffer(),
+            );
         }
         Step::Continue
     }
@@ -424,7 +449,9 @@ impl Session {
         let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
         match connection.waiting.take() {
             None => Step::Continue,
-            Some(Waiting::Publish { message, packet_id }) => self.answer_publish(cx, host, verdict, &message, packet_id),
+            Some(Waiting::Publish { message, packet_id }) => {
+                self.answer_publish(cx, host, verdict, &message, packet_id)
+            }
             Some(Waiting::Subscribe { packet_id, identifier, filters }) => {
                 self.answer_subscribe(cx, host, verdict, packet_id, identifier, &filters)
             }
@@ -462,7 +489,14 @@ impl Session {
 
     /// What a refused publish costs depends on the protocol: nothing but a code in 5.0, the connection in 3.1.1
     /// [MQTT-3.3.5-2], nothing in 3.1 unless `disconnect_on_unauthorized_publish_v3`.
-    fn deny_publish(&mut self, cx: &mut Context, packet_id: u16, qos: u8, reason: ReasonCode, text: Option<&str>) -> Step {
+    fn deny_publish(
+        &mut self,
+        cx: &mut Context,
+        packet_id: u16,
+        qos: u8,
+        reason: ReasonCode,
+        text: Option<&str>,
+    ) -> Step {
         let version = self.connection.as_ref().map(|connection| connection.version);
         let disconnects = match version {
             Some(ProtocolVersion::V3_1_1) => true,
@@ -498,9 +532,9 @@ fn answer_auth(cx: &mut Context, connection: &mut Connection, verdict: &Verdict)
 
 /// Limits on topics and filters that the operator sets.
 pub(super) fn check_topic(settings: &crate::settings::Settings, topic: &str) -> Result<(), ReasonCode> {
-    let depth_max = settings.topic_max_depth as usize;
+    let depth_max = settings.topic_max_depth;
     let is_too_deep = depth_max > 0 && codec::text::topic_levels(topic) > depth_max;
-    if is_too_deep || topic.len() > settings.max_topic_length as usize {
+    if is_too_deep || topic.len() > settings.max_topic_length {
         return Err(ReasonCode::TOPIC_NAME_INVALID);
     }
     Ok(())
@@ -510,11 +544,8 @@ pub(super) fn check_topic(settings: &crate::settings::Settings, topic: &str) -> 
 fn in_place<'a>(publish: &Publish<'_>, body: &'a [u8]) -> (Layout, &'a [u8]) {
     let span = body.get(2..).unwrap_or_default();
     let properties = publish.properties.raw;
-    let properties_start = if properties.is_empty() {
-        0
-    } else {
-        (properties.as_ptr() as usize).saturating_sub(span.as_ptr() as usize)
-    };
+    let properties_start =
+        if properties.is_empty() { 0 } else { (properties.as_ptr() as usize).saturating_sub(span.as_ptr() as usize) };
     let layout = Layout {
         topic_len: publish.topic.len() as u32,
         properties_start: properties_start as u32,
@@ -522,4 +553,9 @@ fn in_place<'a>(publish: &Publish<'_>, body: &'a [u8]) -> (Layout, &'a [u8]) {
         payload_start: (span.len() - publish.payload.len()) as u32,
     };
     (layout, span)
+}
+
+fn throttled(cx: &mut Context, ms: Millis) -> Step {
+    cx.tally.add(Counter::RateLimited, 1);
+    Step::Throttle(ms)
 }

@@ -12,6 +12,7 @@ use crate::queue::{Inflight, Pending, ReceivedIds};
 use crate::routing::SubscriptionOptions;
 
 use super::connect::Registration;
+use super::deliver::count_drop;
 use super::{Connection, Context, Ending};
 
 /// How long a session outlives its connection.
@@ -117,7 +118,13 @@ impl Session {
     }
 
     /// Gives the session a connection: writes CONNACK, then whatever a resumed session has to send again.
-    pub fn attach(&mut self, cx: &mut Context, registration: &Registration, mut connection: Box<Connection>, is_present: bool) {
+    pub fn attach(
+        &mut self,
+        cx: &mut Context,
+        registration: &Registration,
+        mut connection: Box<Connection>,
+        is_present: bool,
+    ) {
         debug_assert!(self.connection.is_none());
         registration.write_connack(cx, is_present, connection.output.buffer());
         self.identity = registration.identity.clone();
@@ -129,7 +136,7 @@ impl Session {
         let limit = cx.settings.queue_limit(true);
         if !cx.settings.override_max_online_messages && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
-                self.count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
             }
         }
         self.refill(cx);
@@ -147,7 +154,7 @@ impl Session {
         let limit = cx.settings.queue_limit(false);
         if self.expiry != Expiry::WithConnection && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
-                self.count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
             }
         }
         Detached { will: will.filter(|_| !ending.cancels_will()), expiry: self.expiry }

@@ -43,7 +43,9 @@ impl Session {
             properties: subscribe.properties.encoded(),
         };
         if !host.ask(cx, &self.identity, question) {
-            let filters = subscribe.filters().map(|(filter, options)| (filter, options, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0));
+            let filters = subscribe
+                .filters()
+                .map(|(filter, options)| (filter, options, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0));
             self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
             return Step::Continue;
         }
@@ -63,19 +65,20 @@ impl Session {
         identifier: u32,
         filters: &[(String, SubscribeOptions)],
     ) -> Step {
-        let requested = filters.iter().enumerate();
+        let requested = filters.iter();
         match (&verdict.decision, &verdict.filters) {
             (Decision::Deny(reason), _) => {
                 let code = if reason.is_error() { reason.0 } else { ReasonCode::NOT_AUTHORIZED.0 };
-                let all = requested.map(|(_, (filter, options))| (filter.as_str(), *options, code));
+                let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
             (_, Some(changed)) if changed.len() == filters.len() => {
-                let all = requested.map(|(at, (_, options))| (changed[at].0.as_str(), *options, changed[at].1));
+                let all =
+                    requested.zip(changed).map(|((_, options), (filter, code))| (filter.as_str(), *options, *code));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
             _ => {
-                let all = requested.map(|(_, (filter, options))| (filter.as_str(), *options, options.qos as u8));
+                let all = requested.map(|(filter, options)| (filter.as_str(), *options, options.qos as u8));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
         }
@@ -132,7 +135,7 @@ impl Session {
         }
         let limit = cx.settings.max_subscriptions_per_client;
         let is_new = !self.subscriptions.contains_key(filter);
-        if is_new && limit > 0 && self.subscriptions.len() as i64 >= limit {
+        if is_new && limit > 0 && self.subscriptions.len() >= limit {
             return Granted::refused(ReasonCode::QUOTA_EXCEEDED);
         }
         let granted = SubscriptionOptions {
@@ -164,14 +167,20 @@ impl Session {
     }
 
     fn send_retained<H: Host>(&mut self, cx: &mut Context, host: &mut H, filter: &str, qos: u8, identifier: u32) {
-        let identifiers: SmallVec<[u32; 1]> = if identifier == 0 { SmallVec::new() } else { SmallVec::from_slice(&[identifier]) };
+        let identifiers: SmallVec<[u32; 1]> =
+            if identifier == 0 { SmallVec::new() } else { SmallVec::from_slice(&[identifier]) };
         let now = cx.now;
         host.retained(now, filter, &mut |message: &Message| {
             self.deliver_retained(cx, message, qos, identifiers.clone());
         });
     }
 
-    pub(super) fn on_unsubscribe<H: Host>(&mut self, cx: &mut Context, host: &mut H, unsubscribe: &Unsubscribe<'_>) -> Step {
+    pub(super) fn on_unsubscribe<H: Host>(
+        &mut self,
+        cx: &mut Context,
+        host: &mut H,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Step {
         let is_v5 = self.is_v5();
         cx.tally.add_versioned(Versioned::UnsubscribeReceived, is_v5, 1);
         let codes: Vec<ReasonCode> = unsubscribe.filters().map(|filter| self.unsubscribe_one(host, filter)).collect();
@@ -183,7 +192,8 @@ impl Session {
         }
         let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
         cx.tally.add_versioned(Versioned::UnsubackSent, is_v5, 1);
-        let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, reasons: &codes, properties: Properties::default() };
+        let unsuback =
+            UnsubAck { packet_id: unsubscribe.packet_id, reasons: &codes, properties: Properties::default() };
         unsuback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer());
         Step::Continue
     }

@@ -21,9 +21,9 @@ use crate::protocol::{Context, Session};
 use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 
+use super::events;
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
 use super::verdict::{Message, Verdict};
-use super::events;
 
 struct OpenListener {
     state: Arc<ListenerState>,
@@ -90,12 +90,12 @@ fn apply(settings: &mut Settings, changes: &Bound<'_, PyAny>) -> PyResult<()> {
     let items = changes.call_method0("items")?;
     for item in items.try_iter()? {
         let (name, value): (String, Bound<'_, PyAny>) = item?.extract()?;
-        settings.set(&name, &value_of(&value)?).map_err(setting_error)?;
+        settings.set(&name, &value_of(&value)?).map_err(|error| setting_error(&error))?;
     }
     Ok(())
 }
 
-fn setting_error(error: SettingError) -> PyErr {
+fn setting_error(error: &SettingError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
@@ -134,7 +134,7 @@ impl Engine {
         if workers.is_some() {
             return Err(PyRuntimeError::new_err("the engine was started before"));
         }
-        let configured = self.node.settings.load().workers as usize;
+        let configured = self.node.settings.load().workers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         *workers = Some(Workers::start(&self.node, if configured == 0 { cores } else { configured })?);
         Ok(())
@@ -266,7 +266,8 @@ impl Engine {
         let mut wanted = Hooks::empty();
         for name in hooks.try_iter()? {
             let name: String = name?.extract()?;
-            wanted |= Hooks::by_name(&name).ok_or_else(|| PyValueError::new_err(format!("{name:?} is not the name of a hook")))?;
+            wanted |= Hooks::by_name(&name)
+                .ok_or_else(|| PyValueError::new_err(format!("{name:?} is not the name of a hook")))?;
         }
         self.node.set_hooks(wanted);
         Ok(())
@@ -332,14 +333,23 @@ impl Engine {
 
     // -- messages ------------------------------------------------------------------------------------------------------
 
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands the extracted list over")]
     fn publish(&self, py: Python<'_>, messages: Vec<PyRef<'_, Message>>) -> Vec<usize> {
         let now = self.node.clock.now();
-        let messages: Vec<_> = messages.iter().map(|message| (message.mountpoint.as_str().into(), message.at(now))).collect();
+        let messages: Vec<_> =
+            messages.iter().map(|message| (message.mountpoint.as_str().into(), message.at(now))).collect();
         py.detach(|| self.work(|node, cx, batch| node.publish_inside(cx, batch, &messages)))
     }
 
     #[pyo3(signature = (subscriber, topic_filter, qos=0, *, mountpoint="", no_local=false))]
-    fn subscribe(&self, subscriber: &str, topic_filter: &str, qos: u8, mountpoint: &str, no_local: bool) -> PyResult<()> {
+    fn subscribe(
+        &self,
+        subscriber: &str,
+        topic_filter: &str,
+        qos: u8,
+        mountpoint: &str,
+        no_local: bool,
+    ) -> PyResult<()> {
         if qos > 2 {
             return Err(PyValueError::new_err("qos: expected 0, 1 or 2"));
         }
@@ -383,7 +393,13 @@ impl Engine {
     // -- retained messages ---------------------------------------------------------------------------------------------
 
     #[pyo3(signature = (topic_filter="#", *, mountpoint="", limit=1_000))]
-    fn retained(&self, py: Python<'_>, topic_filter: &str, mountpoint: &str, limit: usize) -> PyResult<Vec<RetainedMessage>> {
+    fn retained(
+        &self,
+        py: Python<'_>,
+        topic_filter: &str,
+        mountpoint: &str,
+        limit: usize,
+    ) -> PyResult<Vec<RetainedMessage>> {
         validate_topic_filter(topic_filter)
             .map_err(|error| PyValueError::new_err(format!("topic_filter {topic_filter:?}: {error}")))?;
         let now = self.node.clock.now();

@@ -118,7 +118,9 @@ fn append(name: &str, value: &Bound<'_, PyAny>, encoded: &mut Vec<u8>) -> PyResu
         }
         _ => {
             let allowed = "payload_format_indicator, content_type, response_topic, correlation_data, user_property";
-            return Err(PyValueError::new_err(format!("{name}: a message has no such property; expected one of {allowed}")));
+            return Err(PyValueError::new_err(format!(
+                "{name}: a message has no such property; expected one of {allowed}"
+            )));
         }
     }
     Ok(())

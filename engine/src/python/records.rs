@@ -99,7 +99,12 @@ impl ListenerInfo {
             max_connections: options.connections_max,
             active_connections: state.active.load(Ordering::Relaxed),
             all_connections: state.total.load(Ordering::Relaxed),
-            allowed_protocol_versions: options.admission.protocol_versions.iter().map(|level| u32::from(*level)).collect(),
+            allowed_protocol_versions: options
+                .admission
+                .protocol_versions
+                .iter()
+                .map(|level| u32::from(*level))
+                .collect(),
             allow_anonymous: options.admission.allow_anonymous,
         }
     }

@@ -72,19 +72,19 @@ pub struct Message {
     /// Name space of the topic.
     pub mountpoint: String,
     /// Seconds.
-    pub message_expiry: Option<u32>,
+    expiry_s: Option<u32>,
     /// The message without its expiry.
-    pub message: crate::message::Message,
+    kept: crate::message::Message,
 }
 
 #[pymethods]
 impl Message {
     #[new]
-    #[pyo3(signature = (topic, payload=Vec::new(), qos=0, *, retain=false, mountpoint=String::new(), message_expiry=None,
+    #[pyo3(signature = (topic, payload=&[][..], qos=0, *, retain=false, mountpoint=String::new(), message_expiry=None,
                         properties=None))]
     fn new(
         topic: &str,
-        payload: Vec<u8>,
+        payload: &[u8],
         qos: u8,
         retain: bool,
         mountpoint: String,
@@ -95,25 +95,26 @@ impl Message {
         check_qos(qos)?;
         let properties = properties.map(properties::from_python).transpose()?.unwrap_or_default();
         let mut span = Vec::new();
-        let layout = Publication::compose(&mut span, topic.as_bytes(), &properties, &payload);
+        let layout = Publication::compose(&mut span, topic.as_bytes(), &properties, payload);
         let head = Head { layout, qos, retain, expires_at: NEVER, origin: 0 };
-        let message = crate::message::Message::keep(&Publication { head, span: &span });
-        Ok(Self { mountpoint, message_expiry, message })
+        let kept = crate::message::Message::keep(&Publication { head, span: &span });
+        Ok(Self { mountpoint, expiry_s: message_expiry, kept })
     }
 }
 
 impl Message {
     /// The message with its expiry counted from now.
     pub fn at(&self, now: Millis) -> crate::message::Message {
-        let Some(seconds) = self.message_expiry else { return self.message.clone() };
-        let kept = self.message.publication();
+        let Some(seconds) = self.expiry_s else { return self.kept.clone() };
+        let kept = self.kept.publication();
         let head = Head { expires_at: now + Millis::from(seconds) * 1_000, ..kept.head };
         crate::message::Message::keep(&Publication { head, span: kept.span })
     }
 }
 
 fn check_topic(topic: &str) -> PyResult<()> {
-    crate::codec::text::validate_topic_name(topic).map_err(|error| PyValueError::new_err(format!("topic {topic:?}: {error}")))
+    crate::codec::text::validate_topic_name(topic)
+        .map_err(|error| PyValueError::new_err(format!("topic {topic:?}: {error}")))
 }
 
 fn check_qos(qos: u8) -> PyResult<()> {

@@ -135,7 +135,8 @@ mod tests {
         let mut queue = Pending::default();
         let mut dropped = 0;
         for number in 0..count {
-            dropped += usize::from(matches!(queue.push(queued(&[number]), policy, limit, usize::MAX), Full::Dropped(_)));
+            dropped +=
+                usize::from(matches!(queue.push(queued(&[number]), policy, limit, usize::MAX), Full::Dropped(_)));
         }
         (queue, dropped)
     }

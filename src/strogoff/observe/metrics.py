@@ -15,6 +15,15 @@ from strogoff._engine import Metric
 
 __all__ = ["MetricsSource", "Series", "aggregated", "matching"]
 
+_WITHOUT_PEERS = {
+    "cluster_bytes_received": "Bytes received from other nodes.",
+    "cluster_bytes_sent": "Bytes sent to other nodes.",
+    "cluster_bytes_dropped": "Bytes for other nodes that were dropped.",
+    "netsplit_detected": "Partitions of the cluster that were noticed.",
+    "netsplit_resolved": "Partitions of the cluster that healed.",
+}
+"""Counters that dashboards ask for and that stay 0 on a node without peers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -63,8 +72,12 @@ class MetricsSource:
             ),
             Series("system_gc_count", "counter", collections, "Garbage collections of the control plane."),
             Series("vm_memory_total", "gauge", resident_bytes(), "Memory of the process that is in RAM, in bytes."),
+            *(Series(name, "counter", 0, description) for name, description in _WITHOUT_PEERS.items()),
             Series(
-                "log_messages_dropped", "counter", self._dropped_logs(), "Log messages lost to a log that stood still."
+                "log_messages_dropped",
+                "counter",
+                self._dropped_logs(),
+                "Log lines lost to a flood or to a log that stood still.",
             ),
         )
         # Should the engine come to count one of these itself, it knows better.

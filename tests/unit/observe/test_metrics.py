@@ -39,6 +39,11 @@ def test_the_engines_metrics_come_first_and_the_processs_after_them() -> None:
         "system_context_switches",
         "system_gc_count",
         "vm_memory_total",
+        "cluster_bytes_received",
+        "cluster_bytes_sent",
+        "cluster_bytes_dropped",
+        "netsplit_detected",
+        "netsplit_resolved",
         "log_messages_dropped",
     ]
 

@@ -56,7 +56,7 @@ pub enum Refusal {
         /// The server's Maximum Packet Size.
         limit: usize,
     },
-    /// The server supports no such QoS ([MQTT-3.2.2-11]).
+    /// The server supports no such `QoS` ([MQTT-3.2.2-11]).
     #[error("the server does not support this QoS")]
     QoS,
     /// The server keeps no retained messages ([MQTT-3.2.2-14]).

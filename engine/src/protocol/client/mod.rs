@@ -21,11 +21,11 @@
 //!    }
 //!    ```
 //!
-//!    It answers by itself what needs no decision: the steps of QoS 2, repeats, and with [`Acknowledge::Automatically`] every
+//!    It answers by itself what needs no decision: the steps of `QoS` 2, repeats, and with [`Acknowledge::Automatically`] every
 //!    message. What it answers is appended to `output`, at most a few bytes for a packet; a driver whose peer does not take
 //!    them stops reading.
 //! 4. After [`Event::Connected`]: [`Client::publish`], [`Client::subscribe`], [`Client::unsubscribe`], and
-//!    [`Client::keep_alive`] when the time it names has come. [`Client::room`] says how many messages of QoS 1 or 2 the server
+//!    [`Client::keep_alive`] when the time it names has come. [`Client::room`] says how many messages of `QoS` 1 or 2 the server
 //!    takes now; every [`Event::Acknowledged`] makes room for one.
 //! 5. [`Client::disconnect`] ends it in good order. After an error, an [`Event::Disconnected`] or the end of the network
 //!    connection comes [`Client::detach`], then perhaps 2 again.
@@ -41,18 +41,20 @@
 //! * `state.rs`: the states and which packet may come in which of them
 //! * `settings.rs`: what the client asks for and what the server grants
 //! * `window.rs`: packet identifiers and what they stand for
+//! * `incoming.rs`: deliveries from the server that are not over
 //! * `receive.rs`: what packets from the server do
 //! * `connection.rs`: the rest
 
 mod connection;
 mod error;
+mod incoming;
 mod receive;
 mod settings;
 mod state;
 mod window;
 
-#[cfg(test)]
-mod tests;
+
+
 
 pub use connection::Client;
 pub use error::{ClientError, Refusal};

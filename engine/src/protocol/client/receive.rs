@@ -2,6 +2,7 @@
 
 use super::connection::Client;
 use super::error::ClientError;
+use super::incoming::Arrival;
 use super::settings::{Acknowledge, ServerLimits};
 use super::state::State;
 use super::window::{Kept, Stage};
@@ -34,9 +35,9 @@ pub enum Event<'a, K> {
     Connected(Box<ConnAck<'a>>),
     /// The server refused the client.
     Refused(Box<ConnAck<'a>>),
-    /// A message. With [`Acknowledge::Manually`] and QoS above 0 it waits for [`Client::acknowledge`].
+    /// A message. With [`Acknowledge::Manually`] and `QoS` above 0 it waits for [`Client::acknowledge`].
     Delivery(Publish<'a>),
-    /// A message of QoS 2 that was delivered before came again and was dropped.
+    /// A message of `QoS` 2 that was delivered before came again and was dropped.
     Repeated(u16),
     /// A published message arrived (PUBACK, PUBCOMP), or the server refused it (a reason of 0x80 and above).
     Acknowledged {
@@ -54,7 +55,9 @@ pub enum Event<'a, K> {
     Unsubscribed(UnsubAck<'a>),
     /// The server ends the connection; version 5.
     Disconnected(Box<Disconnect<'a>>),
-    /// A packet that concerns nobody but the client: a PINGRESP, a step of QoS 2, an acknowledgement that nobody awaits.
+    /// The answer to a PINGREQ.
+    Pong,
+    /// A packet that concerns nobody but the client: a step of `QoS` 2, an acknowledgement that nobody awaits.
     Handled,
 }
 
@@ -103,8 +106,8 @@ impl<K: Kept> Client<K> {
                 None => Event::Handled,
             },
             Packet::PingResp => {
-                self.ping_sent_at = None;
-                Event::Handled
+                self.on_pong();
+                Event::Pong
             }
             Packet::ConnAck(connack) => self.on_connack(connack, out),
             Packet::Disconnect(disconnect) => {
@@ -128,7 +131,6 @@ impl<K: Kept> Client<K> {
         let present =
             connack.session_present || (self.settings.version == ProtocolVersion::V3_1 && !self.settings.clean_start);
         if present {
-            self.carried = self.receiving();
             self.send_again(out);
         } else {
             // [MQTT-3.2.2-5]
@@ -143,38 +145,36 @@ impl<K: Kept> Client<K> {
         if let Some(alias) = publish.properties.topic_alias {
             return Err(ClientError::TopicAlias(alias));
         }
-        let by_itself = self.settings.acknowledge == Acknowledge::Automatically;
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce if by_itself => encode_puback(publish.packet_id, out),
-            QoS::AtLeastOnce => {
-                self.held.insert(publish.packet_id);
-                self.check_receive_maximum()?;
+        let id = publish.packet_id;
+        let arrival = match (publish.qos, self.settings.acknowledge) {
+            (QoS::AtMostOnce, _) => return Ok(Event::Delivery(publish)),
+            (QoS::AtLeastOnce, Acknowledge::Automatically) => {
+                encode_puback(id, out);
+                return Ok(Event::Delivery(publish));
             }
-            QoS::ExactlyOnce => {
-                if self.accepted.contains(publish.packet_id) {
-                    encode_pubrec(publish.packet_id, out);
-                    return Ok(Event::Repeated(publish.packet_id));
-                }
-                let ids = if by_itself { &mut self.accepted } else { &mut self.held_twice };
-                if !ids.insert(publish.packet_id) {
-                    return Ok(Event::Repeated(publish.packet_id));
-                }
-                self.check_receive_maximum()?;
-                if by_itself {
-                    encode_pubrec(publish.packet_id, out);
-                }
+            (QoS::ExactlyOnce, Acknowledge::Automatically) => {
+                encode_pubrec(id, out);
+                self.incoming.accept(id)
             }
+            (qos, Acknowledge::Manually) => self.incoming.hold(id, qos),
+        };
+        match arrival {
+            Arrival::New => {
+                self.check_receive_maximum()?;
+                return Ok(Event::Delivery(publish));
+            }
+            Arrival::Held => {}
+            Arrival::Accepted if self.settings.acknowledge == Acknowledge::Automatically => {}
+            Arrival::Accepted => encode_pubrec(id, out),
         }
-        Ok(Event::Delivery(publish))
+        Ok(Event::Repeated(id))
     }
 
-    /// Only version 5 has told the server a limit. Messages of an earlier connection do not count (MQTT 5 §4.9).
+    /// Only version 5 has told the server a limit.
     #[inline]
     fn check_receive_maximum(&self) -> Result<(), ClientError> {
         let limit = self.settings.receive_maximum;
-        let is_over = self.receiving() > usize::from(limit) + self.carried;
-        if is_over && self.settings.version == ProtocolVersion::V5 {
+        if self.incoming.under_way() > usize::from(limit) && self.settings.version == ProtocolVersion::V5 {
             return Err(ClientError::ReceiveMaximumExceeded(limit));
         }
         Ok(())
@@ -208,7 +208,7 @@ impl<K: Kept> Client<K> {
     /// PUBREL is always answered with PUBCOMP ([MQTT-4.3.3-11]).
     #[inline]
     fn on_pubrel<'a>(&mut self, packet_id: u16, out: &mut Vec<u8>) -> Event<'a, K> {
-        if self.accepted.remove(packet_id) || self.settings.version != ProtocolVersion::V5 {
+        if self.incoming.release(packet_id) || self.settings.version != ProtocolVersion::V5 {
             encode_pubcomp(packet_id, out);
         } else {
             let unknown = Acknowledgement::with_reason(packet_id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);

@@ -48,9 +48,9 @@ pub struct ClientSettings {
     pub will: Option<WillSettings>,
     /// Whether to say that a bridge connects; 3.1 and 3.1.1.
     pub bridge: bool,
-    /// Messages of QoS 1 and 2 from the server that may be unacknowledged, not 0; version 5 tells the server.
+    /// Messages of `QoS` 1 and 2 from the server that may be unacknowledged, not 0; version 5 tells the server.
     pub receive_maximum: u16,
-    /// Messages of QoS 1 and 2 to the server that may be unacknowledged, not 0; a smaller Receive Maximum of the server wins.
+    /// Messages of `QoS` 1 and 2 to the server that may be unacknowledged, not 0; a smaller Receive Maximum of the server wins.
     pub send_window: u16,
     /// Bytes of the largest packet to accept; version 5 tells the server.
     pub packet_size_max: u32,
@@ -121,11 +121,11 @@ impl WillSettings {
 /// What the server accepts (MQTT 5 §3.2.2.3). Before version 5 it does not say, and everything is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// Messages of QoS 1 and 2 that may be unacknowledged: the smaller of what both sides want.
+    /// Messages of `QoS` 1 and 2 that may be unacknowledged: the smaller of what both sides want.
     pub window: u16,
     /// Bytes of the largest packet.
     pub packet_size_max: u32,
-    /// The highest QoS.
+    /// The highest `QoS`.
     pub qos_max: QoS,
     /// Whether messages may be retained.
     pub retain: bool,

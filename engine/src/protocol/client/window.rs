@@ -85,10 +85,16 @@ impl<K> Window<K> {
         self.messages
     }
 
+    /// Whether nothing waits to be sent again.
+    #[inline]
+    pub fn is_sent(&self) -> bool {
+        self.messages == self.on_wire
+    }
+
     /// How many messages may be sent within a window of `limit`. Nothing overtakes what has to be sent again.
     #[inline]
     pub fn room(&self, limit: u16) -> usize {
-        if self.messages > self.on_wire {
+        if !self.is_sent() {
             return 0;
         }
         usize::from(limit).saturating_sub(self.on_wire).min(IDS - self.slots.len())

@@ -50,17 +50,17 @@ def lines(series: Iterable[Series], *, with_descriptions: bool) -> list[str]:
     for row in series:
         if with_descriptions:
             text.append(f"# {row.description}")
-        labels = ",".join(f"{name}={value}" for name, value in row.labels.items())
+        labels = _labels(row)
         text.append(f"{row.kind}.{row.name}{f'[{labels}]' if labels else ''} = {row.value}")
     return text
 
 
 def _table(series: Iterable[Series]) -> Table:
-    rows = [
-        (row.name, row.kind, ",".join(f"{name}={value}" for name, value in row.labels.items()), row.value)
-        for row in series
-    ]
-    return Table(("name", "type", "labels", "value"), rows)
+    return Table(("name", "type", "labels", "value"), [(row.name, row.kind, _labels(row), row.value) for row in series])
+
+
+def _labels(row: Series) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(row.labels.items()))
 
 
 def _check_labels(series: Sequence[Series], labels: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,60 @@
+"""A client program in a process of its own, whose standard output is read line by line while it runs."""
+
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from e2e.clients.connection import DEADLINE_S
+
+
+class LineProcess:
+    """Runs `command`; each line of its output goes to `take`, in a thread. Its errors are in the file `errors`."""
+
+    def __init__(self, command: Sequence[str], take: Callable[[str], None], errors: Path) -> None:
+        self._errors = errors
+        with errors.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout, take), daemon=True)
+        self._reader.start()
+
+    def write(self, line: str) -> None:
+        """Send a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def terminate(self) -> None:
+        """SIGTERM, on which a client says DISCONNECT."""
+        self._process.terminate()
+        self._end()
+
+    def kill(self) -> None:
+        """SIGKILL: the system closes the connection, the client says nothing."""
+        self._process.kill()
+        self._end()
+
+    def failure(self, what: str) -> TimeoutError:
+        """The error for something that did not happen in time, with what the program complained about."""
+        return TimeoutError(f"{what} not within {DEADLINE_S:g} s\n{self._errors.read_text(errors='replace')}")
+
+    def next_of(self, arrived: "queue.Queue[str]", what: str) -> str:
+        """The next item of a queue that `take` fills."""
+        try:
+            return arrived.get(timeout=DEADLINE_S)
+        except queue.Empty:
+            raise self.failure(what) from None
+
+    def _end(self) -> None:
+        self._process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    @staticmethod
+    def _read(output: IO[str], take: Callable[[str], None]) -> None:
+        for line in output:
+            take(line.rstrip("\n"))

@@ -54,7 +54,7 @@ def topic() -> str:
 
 @pytest.fixture
 def connect(broker: BrokerProcess) -> Iterator[Connect]:
-    """`connect("gmqtt", Version.MQTT_5, "some-id", keep=True)`; whoever is connected when the test ends is disconnected."""
+    """`connect("gmqtt", Version.MQTT_5, "some-id", keep=True)`; all are disconnected when the test ends."""
     with ExitStack() as stack:
 
         def by_name(name: str, version: Version, client_id: str | None = None, **options: object) -> Connection:
@@ -119,8 +119,11 @@ def test_a_retained_message_meets_later_subscribers_until_it_is_cleared(
     connect: Connect, spoken: tuple[str, Version], topic: str, qos: int
 ) -> None:
     publisher = connect(*spoken)
-    publisher.publish(Message(topic, b"old", qos, retain=True))
-    publisher.publish(Message(topic, b"new", qos, retain=True))
+    publisher.subscribe(topic, 2)
+    for payload in (b"old", b"new"):
+        publisher.publish(Message(topic, payload, qos, retain=True))
+        # Nothing acknowledges QoS 0, but what came back has been there.
+        assert publisher.received() == Message(topic, payload, qos, retain=False)
     later = connect(*spoken)
     later.subscribe(topic, 2)
     assert later.received() == Message(topic, b"new", qos, retain=True)
@@ -150,11 +153,22 @@ def test_a_client_that_says_goodbye_leaves_no_will(connect: Connect, spoken: tup
     heir = connect(*spoken)
     heir.subscribe(f"{topic}/#", 2)
     polite = connect(*spoken, will=Message(f"{topic}/will", b"gone", 1))
-    polite.subscribe(f"{topic}/other", 0)
+    polite.publish(Message("elsewhere", b"x", 1))
     polite.disconnect()
     after = Message(f"{topic}/after", b"nothing came before", 1)
     heir.publish(after)
     assert heir.received() == after
+
+
+def test_a_client_may_ask_for_its_will_when_it_says_goodbye(connect: Connect, topic: str) -> None:
+    heir = connect("paho-mqtt", Version.MQTT_5)
+    heir.subscribe(f"{topic}/#", 1)
+    will = Message(f"{topic}/will", b"gone", 1)
+    # Which is what mosquitto_sub does when it is terminated.
+    polite = connect("mosquitto", Version.MQTT_5, will=will)
+    polite.subscribe(f"{topic}/other", 0)
+    polite.disconnect()
+    assert heir.received() == will
 
 
 @pytest.mark.parametrize("qos", [1, 2])

@@ -4,10 +4,12 @@ import pytest
 
 from protocol import requests
 from protocol.answers import Connack
-from protocol.client import NetWith, Network, unique
+from protocol.client import NetWith, Network, fence, unique
 from protocol.marks import V3, V5, both_versions, in_v3, in_v5
 from protocol.requests import Will
+from protocol.scripted_engine import Request, scripted_engine
 from protocol.wire import Version
+from strogoff._engine import RegisterRequest, Verdict
 
 
 @in_v5("MQTT-3.1.4-2", "MQTT-3.2.2-6", "MQTT-3.2.2-7", "MQTT-4.13.2-1")
@@ -25,19 +27,24 @@ def test_a_client_is_refused_where_nobody_vouches_for_it(
     client.expect_closed()
 
 
-@in_v5("MQTT-3.1.4-2")
+def turn_strangers_away(request: Request) -> Verdict:
+    is_stranger = isinstance(request, RegisterRequest) and request.username == "stranger"
+    return Verdict.deny(0x87) if is_stranger else Verdict.allow()
+
+
+@in_v3("MQTT-3.1.4-5", "MQTT-3.2.2-4", "MQTT-3.2.2-5")
+@in_v5("MQTT-3.1.4-2", "MQTT-3.1.4-6")
 @both_versions
-def test_a_refused_client_neither_takes_over_nor_leaves_a_session(net_with: NetWith, version: Version) -> None:
-    net = net_with(max_client_id_size=30)
-    topic = unique("t")
-    watcher = net.connect(version)
-    watcher.subscribe(topic)
-    client = net.open(version)
-    connack = client.handshake("x" * 31, clean_start=False, will=Will(topic, b"never"))
-    assert isinstance(connack, Connack)
-    assert connack.code != 0
-    client.expect_closed()
-    watcher.barrier()
+def test_a_refused_client_disturbs_nobody_of_the_same_client_id(version: Version) -> None:
+    with scripted_engine(["auth_on_register"], turn_strangers_away) as net:
+        topic = unique("t")
+        client = net.connect(version)
+        client.subscribe(topic, qos=1)
+        stranger = net.open(version)
+        connack = stranger.handshake(client.client_id, username="stranger", will=Will(topic, b"never", qos=1))
+        assert (connack.code, connack.session_present) == (0x87 if version is V5 else 5, False)
+        stranger.expect_closed()
+        fence(client, client, qos=1)
 
 
 @in_v3("MQTT-3.3.5-2")
@@ -62,9 +69,9 @@ def test_a_client_may_have_a_will_only_where_it_may_publish(net: Network, versio
     watcher = net.connect(version)
     watcher.subscribe("$private/#")
     client = net.open(version)
-    client.send(requests.connect(version, unique(), will=Will("$private/will", b"x")))
+    client_id = unique()
+    client.send(requests.connect(version, client_id, will=Will("$private/will", b"x")))
     client.expect_or_close(Connack)
-    client.reset()
-    other = net.connect(version)
-    other.publish(unique("t"), b"x", qos=1)
-    watcher.barrier()
+    # Taking the connection over ends it without DISCONNECT, if it was not refused.
+    second = net.connect(version, client_id)
+    fence(second, watcher)

@@ -49,7 +49,7 @@ pub fn wait_readable(poll: BorrowedFd<'_>, timeout: Nanos) {
     let timeout = libc::timespec {
         tv_sec: libc::time_t::try_from(timeout / SECOND).unwrap_or(libc::time_t::MAX),
         // Below 10^9, which every C long holds.
-        tv_nsec: (timeout % SECOND) as libc::c_long,
+        tv_nsec: (timeout % SECOND).cast_signed(),
     };
     // SAFETY: one valid pollfd and its count, a valid timespec, and no signal mask (null is allowed for it); all of them
     // outlive the call, and the descriptor is open as long as it is borrowed.

@@ -36,7 +36,7 @@ pub trait Scenario {
     /// A message has come. With `hand` the same client can publish.
     fn on_delivery(&mut self, link: usize, at: Nanos, delivery: &Publish<'_>, hand: Hand<'_>);
 
-    /// A published message of QoS 1 or 2 has arrived, or was refused.
+    /// A published message of `QoS` 1 or 2 has arrived, or was refused.
     fn on_acknowledged(&mut self, _link: usize, _at: Nanos, _sent_at: Nanos, _reason: ReasonCode) {}
 
     /// The broker has read everything before a PINGREQ.
@@ -175,6 +175,7 @@ impl Fleet {
             }
             self.turn(100 * MILLISECOND, scenario)?;
             self.check()?;
+            self.control.show(self.tally.ready, 0, 0);
             if patience == Patience::None && self.tally.failed > failed_before {
                 return Err(self.failure());
             }

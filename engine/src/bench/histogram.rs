@@ -64,11 +64,6 @@ impl Histogram {
         (self.count, self.sum, self.min, self.max) = (0, 0, Nanos::MAX, 0);
     }
 
-    /// How many times were counted.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The time that `per_mille` of 1000 did not exceed; 0 when there are none.
     pub fn percentile(&self, per_mille: u64) -> Nanos {
         let wanted = (u128::from(self.count) * u128::from(per_mille)).div_ceil(1_000).max(1);
@@ -109,7 +104,9 @@ mod tests {
     fn percentiles_are_those_of_the_sorted_values_to_one_percent() {
         let mut histogram = Histogram::default();
         let mut values: Vec<Nanos> = (0..10_000_u64).map(|i| (i * i * 7 + i * 13) % 90_000_000).collect();
-        values.iter().for_each(|value| histogram.add(*value));
+        for value in &values {
+            histogram.add(*value);
+        }
         values.sort_unstable();
         for per_mille in [1, 10, 500, 900, 990, 999, 1_000] {
             let exact = values[(values.len() * per_mille as usize).div_ceil(1_000) - 1];
@@ -131,7 +128,7 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.add(Nanos::MAX);
         histogram.add(1);
-        assert_eq!((histogram.count(), histogram.percentile(1_000), histogram.percentile(1)), (2, middle(FINE * (POWERS + 1) - 1), 1));
+        assert_eq!((histogram.count, histogram.percentile(1_000), histogram.percentile(1)), (2, middle(FINE * (POWERS + 1) - 1), 1));
         histogram.clear();
         assert_eq!((histogram.percentile(500), histogram.summary()), (0, None));
     }

@@ -89,7 +89,7 @@ pub struct Options {
     pub port: u16,
     /// The version to speak.
     pub version: ProtocolVersion,
-    /// QoS of messages and subscriptions.
+    /// `QoS` of messages and subscriptions.
     pub qos: QoS,
     /// Whether messages are published as retained.
     pub retain: bool,
@@ -133,6 +133,8 @@ pub struct Options {
     pub topic: Option<String>,
     /// Seconds.
     pub keep_alive: u16,
+    /// Whether the clients of `conn` subscribe, each to a topic of its own.
+    pub subscribe: bool,
     /// Whether subscribers share one subscription.
     pub share: bool,
     /// How long to wait for messages that do not come.
@@ -231,8 +233,7 @@ impl Options {
             4 => ProtocolVersion::V3_1_1,
             _ => ProtocolVersion::V5,
         };
-        let default_qos = if workload == Workload::Offline { 1 } else { 0 };
-        let qos = reader.integer("qos", default_qos, 0..=2)?;
+        let qos = reader.integer("qos", i64::from(workload == Workload::Offline), 0..=2)?;
         let (publishers, subscribers) = read_clients(workload, reader)?;
         let outstanding = reader.integer("outstanding", -1, -1..=1_000_000_000)?;
         let rate = reader.number("rate", 0.0, 0.0..=100e6)?;
@@ -263,6 +264,7 @@ impl Options {
             client_id_prefix: reader.text("client_id_prefix", 128)?.unwrap_or_else(|| "bench".into()),
             topic: reader.text("topic", 1_024)?,
             keep_alive: u16::try_from(reader.integer("keep_alive", 60, 0..=65_535)?).unwrap_or(60),
+            subscribe: reader.flag("subscribe", false)?,
             share: reader.flag("share", false)?,
             drain: reader.time("drain", 2.0, 0.0..=600.0)?,
             max_time: reader.time("max_time", 300.0, 1.0..=TIME_MAX_S)?,

@@ -103,7 +103,14 @@ impl Pacer {
         }
         let quota = left.min(credit).min(TURN_MAX);
         let sent = self.spread(fleet, books, at, quota);
-        if sent == TURN_MAX { Pace::AtOnce } else { Pace::Blocked }
+        if sent == TURN_MAX || (sent < quota && self.is_flushed(fleet)) { Pace::AtOnce } else { Pace::Blocked }
+    }
+
+    /// Whether publishers that had to wait for their output to be written can go on once it is.
+    fn is_flushed(&self, fleet: &mut Fleet) -> bool {
+        fleet.flush();
+        let mut pairs = self.publishers.iter().zip(&fleet.links);
+        self.each == 0 && pairs.any(|(publisher, link)| link.phase == Phase::Ready && publisher.room(link) > 0)
     }
 
     /// How many messages the closed loop lets out now.

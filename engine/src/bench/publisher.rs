@@ -61,11 +61,6 @@ impl Publisher {
         Self { template, qos: shape.qos, retain: shape.retain, packet_id_at, stamp_at, sequence: 0 }
     }
 
-    /// How many messages it has published.
-    pub fn sequence(&self) -> u32 {
-        self.sequence
-    }
-
     /// Whether the broker takes its messages at all.
     pub fn check(&self, link: &Link) -> Result<(), Refusal> {
         link.client.check(self.qos, self.retain, self.template.len())

@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn a_gap_that_is_filled_later_is_out_of_order() {
-        let mut tracker = Tracker::default();
-        let arrivals: Vec<Arrival> = [1, 2, 5, 3, 5, 3, 6].map(|n| tracker.observe(n)).to_vec();
         use Arrival::{Duplicate, InOrder, Late};
+        let mut tracker = Tracker::default();
+        let arrivals = [1, 2, 5, 3, 5, 3, 6].map(|n| tracker.observe(n));
         assert_eq!(arrivals, [InOrder, InOrder, InOrder, Late, Duplicate, Duplicate, InOrder]);
     }
 

@@ -44,7 +44,8 @@ impl Worker {
             Ok(_) => not_connect(),
             Err(error) => {
                 let version = error.connect_version;
-                let refusal = Refusal { version, reason: error.reason, cause: Cause::Decode(error) };
+                let refusal =
+                    Refusal { version, reason: error.reason, cause: Cause::Decode(error), packet_size_max: u32::MAX };
                 self.refuse(key, &refusal, None)
             }
         };
@@ -229,6 +230,11 @@ impl Worker {
     }
 
     fn accept_client(&mut self, key: usize, registration: &Registration) -> Step {
+        if !registration.takes_connack(&self.cx.settings) {
+            // Not even a bare CONNACK may go out to such a client [MQTT-3.1.2-24].
+            let detail = "the client's Maximum Packet Size is too small for a CONNACK";
+            return Step::Close(Ending::broken(ReasonCode::PACKET_TOO_LARGE, detail));
+        }
         let Some(slot) = self.slots.get(key) else { return Step::Continue };
         let link = Link {
             socket: slot.socket.clone(),
@@ -280,7 +286,12 @@ fn not_connect() -> Step {
 }
 
 fn refusal_of(registration: &Registration, reason: ReasonCode, detail: &'static str) -> Refusal {
-    Refusal { version: Some(registration.version), reason, cause: Cause::Text(detail) }
+    Refusal {
+        version: Some(registration.version),
+        reason,
+        cause: Cause::Text(detail),
+        packet_size_max: registration.packet_size_max,
+    }
 }
 
 /// A client id that nobody can guess or already has: 128 random bits behind the connection's number.

@@ -31,6 +31,8 @@ pub struct Refusal {
     pub reason: ReasonCode,
     /// Why, for people.
     pub cause: Cause,
+    /// Client's Maximum Packet Size; `u32::MAX` for none.
+    pub packet_size_max: u32,
 }
 
 /// A valid CONNECT in a form that outlives its bytes.
@@ -80,7 +82,9 @@ pub fn admit(
     make_client_id: impl FnOnce() -> String,
 ) -> Result<Registration, Refusal> {
     let version = connect.version;
-    let refuse = |reason, detail| Refusal { version: Some(version), reason, cause: Cause::Text(detail) };
+    let packet_size_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+    let refuse =
+        |reason, detail| Refusal { version: Some(version), reason, cause: Cause::Text(detail), packet_size_max };
     let level = version as u8 | if connect.bridge { 0x80 } else { 0 };
     if !admission.protocol_versions.contains(&level) {
         return Err(refuse(
@@ -121,7 +125,7 @@ pub fn admit(
             (false, false) => None,
         },
         receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
-        packet_size_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
+        packet_size_max,
         topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
         wants_problem_information: properties.request_problem_information.unwrap_or(true),
         authentication_method: properties.authentication_method.map(str::to_owned),
@@ -183,12 +187,15 @@ impl Registration {
         }
     }
 
-    /// Writes the CONNACK of success.
-    pub fn write_connack(&self, cx: &mut Context, session_present: bool, out: &mut Vec<u8>) {
-        let is_v5 = self.version == ProtocolVersion::V5;
+    /// Whether the CONNACK of success stays within the client's Maximum Packet Size.
+    pub fn takes_connack(&self, settings: &Settings) -> bool {
+        self.packet_size_max == u32::MAX
+            || self.connack(settings, false).encode_within(self.version, self.packet_size_max, &mut Vec::new())
+    }
+
+    fn connack(&self, settings: &Settings, session_present: bool) -> ConnAck<'_> {
         let mut properties = Properties::default();
-        if is_v5 {
-            let settings = &cx.settings;
+        if self.version == ProtocolVersion::V5 {
             properties.receive_maximum = (settings.receive_max_broker != 65_535).then_some(settings.receive_max_broker);
             properties.maximum_packet_size =
                 (settings.max_message_size > 0).then_some(settings.max_message_size as u32);
@@ -200,12 +207,18 @@ impl Registration {
             properties.authentication_method = self.authentication_method.as_deref();
             properties.authentication_data = self.authentication_answer.as_deref();
         }
-        cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, ReasonCode::SUCCESS);
-        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }.encode_within(
-            self.version,
-            self.packet_size_max,
-            out,
-        );
+        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }
+    }
+
+    /// Writes the CONNACK of success. False, and nothing written: the client takes no packet of that size.
+    pub fn write_connack(&self, cx: &mut Context, session_present: bool, out: &mut Vec<u8>) -> bool {
+        let is_v5 = self.version == ProtocolVersion::V5;
+        let connack = self.connack(&cx.settings, session_present);
+        let is_written = connack.encode_within(self.version, self.packet_size_max, out);
+        if is_written {
+            cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, ReasonCode::SUCCESS);
+        }
+        is_written
     }
 }
 
@@ -220,7 +233,9 @@ impl Refusal {
         } else if self.reason.connack_return_code_v3().is_none() {
             return;
         }
-        cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, self.reason);
-        ConnAck { session_present: false, reason: self.reason, properties }.encode(version, out);
+        let connack = ConnAck { session_present: false, reason: self.reason, properties };
+        if connack.encode_within(version, self.packet_size_max, out) {
+            cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, self.reason);
+        }
     }
 }

@@ -49,6 +49,8 @@ pub struct Connection {
     pub wants_problem_information: bool,
     /// Authentication method of the CONNECT.
     pub authentication_method: Option<Box<str>>,
+    /// The client was asked for another AUTH of a re-authentication.
+    pub is_authenticating: bool,
     /// A packet that waits for a verdict.
     pub waiting: Option<Waiting>,
     /// Session expiry interval was 0 in CONNECT, so DISCONNECT must not raise it.
@@ -93,6 +95,7 @@ impl Connection {
             receive_maximum: if is_v5 { settings.receive_max_broker } else { u16::MAX },
             wants_problem_information: registration.wants_problem_information,
             authentication_method: registration.authentication_method.as_deref().map(Into::into),
+            is_authenticating: false,
             waiting: None,
             has_zero_expiry: is_v5 && registration.session_expiry == Some(0),
             client_aliases: Vec::new(),

@@ -182,6 +182,9 @@ impl Session {
                 "more unfinished publishes than the Receive Maximum allows",
             );
         }
+        if !publish.properties.subscription_identifiers.is_empty() {
+            return broken(ReasonCode::PROTOCOL_ERROR, "a PUBLISH of a client with a subscription identifier");
+        }
         let alias = match publish.properties.topic_alias {
             Some(alias) => match connection.resolve_alias(alias, publish.topic) {
                 Ok(topic) => Some(topic),
@@ -428,6 +431,14 @@ impl Session {
         if connection.authentication_method.is_none() || method != connection.authentication_method.as_deref() {
             return broken(ReasonCode::PROTOCOL_ERROR, "AUTH with another method than CONNECT");
         }
+        let expected =
+            if connection.is_authenticating { ReasonCode::CONTINUE_AUTHENTICATION } else { ReasonCode::REAUTHENTICATE };
+        if auth.reason != expected {
+            return broken(
+                ReasonCode::PROTOCOL_ERROR,
+                "an AUTH that answers nothing, or one that begins anew too early",
+            );
+        }
         if !cx.hooks.contains(Hooks::ON_AUTH) {
             return broken(ReasonCode::BAD_AUTHENTICATION_METHOD, "nobody handles this authentication method any more");
         }
@@ -521,6 +532,7 @@ fn answer_auth(cx: &mut Context, connection: &mut Connection, verdict: &Verdict)
         Decision::Continue => ReasonCode::CONTINUE_AUTHENTICATION,
         Decision::Deny(reason) => return broken(reason, "re-authentication failed"),
     };
+    connection.is_authenticating = reason == ReasonCode::CONTINUE_AUTHENTICATION;
     let mut properties = Properties::default();
     properties.authentication_method = connection.authentication_method.as_deref();
     properties.authentication_data = verdict.data.as_deref();

@@ -126,7 +126,8 @@ impl Session {
         is_present: bool,
     ) {
         debug_assert!(self.connection.is_none());
-        registration.write_connack(cx, is_present, connection.output.buffer());
+        let is_acknowledged = registration.write_connack(cx, is_present, connection.output.buffer());
+        debug_assert!(is_acknowledged, "the caller has made sure that the CONNACK fits");
         self.identity = registration.identity.clone();
         self.expiry = registration.expiry(&cx.settings);
         self.will.clone_from(&registration.will);

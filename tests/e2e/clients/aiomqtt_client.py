@@ -1,6 +1,7 @@
 """aiomqtt, with its loop in a thread."""
 
 import socket
+from collections.abc import AsyncIterator
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
@@ -14,7 +15,7 @@ class Aiomqtt:
     def __init__(self, profile: Profile) -> None:
         self._loop = LoopThread()
         self._client = self._loop.run(_connected(profile))
-        self._messages = aiter(self._client.messages)
+        self._messages: AsyncIterator[aiomqtt.Message] = aiter(self._client.messages)
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
         granted = self._loop.run(self._client.subscribe(topic_filter, qos))
@@ -53,7 +54,7 @@ async def _connected(profile: Profile) -> aiomqtt.Client:
         identifier=profile.client_id,
         protocol=aiomqtt.ProtocolVersion(int(profile.version)),
         clean_session=None if is_5 else not profile.keep,
-        clean_start=False if profile.keep else MQTT_CLEAN_START_FIRST_ONLY,
+        clean_start=False if is_5 and profile.keep else MQTT_CLEAN_START_FIRST_ONLY,
         properties=session_properties(profile),
         will=None if will is None else aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
         timeout=DEADLINE_S,
@@ -61,11 +62,11 @@ async def _connected(profile: Profile) -> aiomqtt.Client:
     return await client.__aenter__()
 
 
-async def _next(messages: aiomqtt.client.MessagesIterator) -> aiomqtt.Message:
+async def _next(messages: AsyncIterator[aiomqtt.Message]) -> aiomqtt.Message:
     return await anext(messages)
 
 
-async def _lost(messages: aiomqtt.client.MessagesIterator) -> None:
+async def _lost(messages: AsyncIterator[aiomqtt.Message]) -> None:
     try:
         while True:
             await anext(messages)

@@ -41,7 +41,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who connects to 127.0.0.1:`port`, and how. `keep`: the session outlives the connection, and an old one goes on."""
+    """Who connects to 127.0.0.1:`port`, and how.
+
+    `keep`: the session outlives the connection, and one that is there goes on.
+    """
 
     port: int
     client_id: str

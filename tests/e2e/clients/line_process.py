@@ -16,7 +16,9 @@ class LineProcess:
     def __init__(self, command: Sequence[str], take: Callable[[str], None], errors: Path) -> None:
         self._errors = errors
         with errors.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout, take), daemon=True)
         self._reader.start()
 

@@ -26,7 +26,7 @@ class Mosquitto:
     def subscribe(self, topic_filter: str, qos: int) -> None:
         assert self._subscriber is None, "mosquitto_sub has all its subscriptions from its command line"
         # Written to a pipe, the line that tells of the SUBACK would wait in a buffer for the next message.
-        command = ["stdbuf", "--output=L", "mosquitto_sub", *self._address(), *self._session()]
+        command = ["stdbuf", "--output=L", "mosquitto_sub", *self._address(), *self._session(), *self._will()]
         command += ["-i", self._profile.client_id]
         # -d tells of the SUBACK, %j writes a message with its properties as JSON.
         command += ["-d", "-F", "%j", "-t", topic_filter, "-q", str(qos)]
@@ -34,7 +34,7 @@ class Mosquitto:
         self._subscriber.next_of(self._granted, "SUBACK")
 
     def publish(self, message: Message) -> None:
-        command = ["mosquitto_pub", *self._address(), "-t", message.topic, "-q", str(message.qos)]
+        command = ["mosquitto_pub", *self._address(), *self._will(), "-t", message.topic, "-q", str(message.qos)]
         # From its standard input it takes everything but nothing.
         command += ["-s"] if message.payload else ["-n"]
         command += ["-r"] if message.retain else []
@@ -50,7 +50,7 @@ class Mosquitto:
         correlation_data = properties.get("correlation-data")
         return Message(
             topic=parts["topic"],
-            payload=parts["payload"].encode(),
+            payload=(parts["payload"] or "").encode(),
             qos=parts["qos"],
             retain=bool(parts["retain"]),
             user_properties=tuple((name, text) for name, text in properties.get("user-properties", [])),
@@ -60,6 +60,7 @@ class Mosquitto:
         )
 
     def disconnect(self) -> None:
+        # In MQTT 5, mosquitto_sub answers SIGTERM with a DISCONNECT that asks for the will (reason code 0x04).
         if self._subscriber is not None:
             self._subscriber.terminate()
         self._directory.cleanup()
@@ -79,21 +80,24 @@ class Mosquitto:
         return ["-h", "127.0.0.1", "-p", str(self._profile.port), "-V", _VERSION_WORDS[self._profile.version]]
 
     def _session(self) -> list[str]:
-        words = []
-        if self._profile.keep:
-            words += ["-c"]
-            words += ["-x", str(SESSION_EXPIRY_S)] if self._profile.version == Version.MQTT_5 else []
-        if (will := self._profile.will) is not None:
-            words += ["--will-topic", will.topic, "--will-payload", will.payload.decode(), "--will-qos", str(will.qos)]
-            words += ["--will-retain"] if will.retain else []
-        return words
+        if not self._profile.keep:
+            return []
+        return ["-c", "-x", str(SESSION_EXPIRY_S)] if self._profile.version == Version.MQTT_5 else ["-c"]
+
+    def _will(self) -> list[str]:
+        will = self._profile.will
+        if will is None:
+            return []
+        words = ["--will-topic", will.topic, "--will-payload", will.payload.decode(), "--will-qos", str(will.qos)]
+        return [*words, "--will-retain"] if will.retain else words
 
 
 def _properties(message: Message) -> list[str]:
     words = [word for name, text in message.user_properties for word in ("-D", "publish", "user-property", name, text)]
+    correlation_data = message.correlation_data
     for name, value in (
         ("response-topic", message.response_topic),
-        ("correlation-data", message.correlation_data and message.correlation_data.decode()),
+        ("correlation-data", None if correlation_data is None else correlation_data.decode()),
         ("content-type", message.content_type),
     ):
         if value is not None:

@@ -80,6 +80,8 @@ async function main() {
       say({ answer: order.order, error: String(error) });
     }
   }
+  // Whoever gave the orders is gone.
+  process.exit(0);
 }
 
 main();

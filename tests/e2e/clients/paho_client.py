@@ -61,7 +61,7 @@ class Paho:
 
     def vanish(self) -> None:
         connection = self._client.socket()
-        assert connection is not None
+        assert isinstance(connection, socket.socket)
         connection.shutdown(socket.SHUT_RDWR)
         _await(self._disconnected, "the end of the connection")
         self._client.loop_stop()

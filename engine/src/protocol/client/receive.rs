@@ -85,10 +85,10 @@ impl<K: Kept> Client<K> {
         };
         let version = self.settings.version;
         // Type 0, the only one without a name, is left to the decoder to refuse.
-        if let Some(packet) = PacketType::from_first_byte(frame.first_byte) {
-            if !self.state.may_receive(packet, version) {
-                return Err(ClientError::OutOfPlace(packet, self.state));
-            }
+        if let Some(packet) = PacketType::from_first_byte(frame.first_byte)
+            && !self.state.may_receive(packet, version)
+        {
+            return Err(ClientError::OutOfPlace(packet, self.state));
         }
         let size = frame.size;
         let event = match decode(version, frame)? {

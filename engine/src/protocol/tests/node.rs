@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::engine::broker::events::{Hooks, Identity};
 use super::engine::codec::{
-    Connect, FrameStep, Packet, Properties, ProtocolVersion, PublishHead, QoS, ReasonCode, Subscribe, SubscribeOptions,
+    Connect, FrameStep, Packet, PacketType, Properties, ProtocolVersion, PublishHead, QoS, ReasonCode, Subscribe, SubscribeOptions,
     Unsubscribe, next_frame, text::parse_shared_filter,
 };
 use super::engine::message::{Head, Message, Millis, NEVER, Publication};
@@ -17,7 +17,7 @@ use super::engine::protocol::{
     Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
     Verdict, Will,
 };
-use super::engine::routing::{Own, RetainedTrie, Route, Subscriber, SubscriptionOptions, SubscriptionTrie};
+use super::engine::routing::{Delivery, Own, RetainedTrie, Route, Subscriber, SubscriptionOptions, SubscriptionTrie};
 use super::engine::settings::Settings;
 use super::referee::{Heard, Referee};
 
@@ -298,7 +298,7 @@ impl Node {
         self.shared.trie.route(publication.topic_text(), &mut route);
         self.cache.begin(1);
         let is_fan_out = route.targets.len() > 1;
-        let mut outgoing = Outgoing { publication, message: None };
+        let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
         for target in &route.targets {
             let delivery = match &target.own {
                 Own::Nothing if target.subscriber.id == publication.head.origin => continue,
@@ -309,6 +309,15 @@ impl Node {
             if let Some(session) = &mut self.seats[seat].session {
                 let cache = is_fan_out.then_some((&mut self.cache, 0));
                 session.deliver(&mut self.cx, &mut outgoing, delivery, cache);
+            }
+            self.note(seat);
+        }
+        for group in &route.groups {
+            let policy = self.cx.settings.shared_subscription_policy;
+            let Some(member) = group.select(policy, self.cx.now, publication.head.origin, |_| true) else { continue };
+            let seat = member.subscriber.seat;
+            if let Some(session) = &mut self.seats[seat].session {
+                session.deliver(&mut self.cx, &mut outgoing, &Delivery::of(member.options), None);
             }
             self.note(seat);
         }
@@ -537,3 +546,33 @@ pub fn with_qos(qos: u8) -> SubscribeOptions {
     SubscribeOptions { qos: QoS::from_u8(qos).expect("0, 1 or 2"), ..SubscribeOptions::default() }
 }
 
+
+impl Node {
+    /// A client subscribes with an identifier, 0 for none.
+    pub fn subscribe_as(&mut self, seat: usize, filter: &str, options: SubscribeOptions, identifier: u32) -> Step {
+        let mut properties = Properties::new();
+        if identifier > 0 {
+            properties.subscription_identifier = Some(identifier);
+        }
+        self.send(seat, &Packet::Subscribe(Subscribe::new(100, properties, &[(filter, options)])))
+    }
+
+    /// A client answers a packet as it should.
+    pub fn finish(&mut self, seat: usize, heard: &Heard) {
+        match (heard.kind, heard.qos) {
+            (PacketType::Publish, 1) => self.ack(seat, Packet::PubAck, heard.packet_id),
+            (PacketType::Publish, 2) => self.ack(seat, Packet::PubRec, heard.packet_id),
+            (PacketType::PubRel, _) => self.ack(seat, Packet::PubComp, heard.packet_id),
+            _ => Step::Continue,
+        };
+    }
+}
+
+impl Node {
+    /// A client subscribes; the SUBACK is forgotten, what is retained is not.
+    pub fn subscribed_with_retained(&mut self, seat: usize, filter: &str, qos: u8) {
+        self.subscribe(seat, &[(filter, with_qos(qos))]);
+        let suback = 2 + 3;
+        assert!(self.heard(seat, suback).iter().all(|heard| heard.kind == PacketType::SubAck));
+    }
+}

@@ -47,7 +47,7 @@ test-python: $(STAMPS)/test $(STAMPS)/debian $(STAMPS)/node
 	$(BIN)/pytest --quiet
 
 normative: $(STAMPS)/test ## Say which statements of the MQTT specification no test covers.
-	$(BIN)/python -m tests.protocol.coverage
+	$(BIN)/python tests/protocol/coverage.py
 
 format: $(STAMPS)/test ## Format all sources.
 	cargo fmt --manifest-path $(ENGINE)

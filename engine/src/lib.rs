@@ -2,6 +2,7 @@
 //!
 //! This file only names the parts; `ARCHITECTURE.md` draws the map. Python sees [`python`], everything else is plain Rust.
 
+pub mod bench;
 pub mod broker;
 pub mod codec;
 pub mod message;

@@ -51,6 +51,7 @@ series! {
     EventsDropped "events_dropped" "Notifications for Python that were dropped because the event queue was full.";
     RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
+    Panic "internal_error" "Connections closed because of a bug in the broker.";
     AcceptError "accept_error" "Connections that could not be accepted (file descriptors, memory).";
 }
 

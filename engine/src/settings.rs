@@ -202,6 +202,8 @@ settings! {
     allow_multiple_sessions: bool = false, 0, 0, "allow_multiple_sessions";
     /// Largest packet in bytes; 0: the protocol's own limit.
     max_message_size: usize = 0, 0, PACKET_SIZE_MAX.into(), "max_message_size";
+    /// Largest CONNECT in bytes, which comes from somebody nobody knows yet.
+    max_connect_packet_size: usize = 1_048_576, 64, PACKET_SIZE_MAX.into(), "max_connect_packet_size";
     /// Publishes per second of one session; 0: no limit.
     max_message_rate: u64 = 0, 0, 1_000_000_000, "max_message_rate";
     /// Bytes of messages that one session may have queued; 0: no limit.

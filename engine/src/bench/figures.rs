@@ -35,14 +35,20 @@ impl Moment {
     }
 }
 
-/// Writes what `messages` cost each, from `before` to `after`.
-pub fn report_cost(report: &mut Report, before: &Moment, after: &Moment, messages: u64) {
+/// The names of what generator and broker spend on each message.
+pub const PER_MESSAGE: [&str; 2] = ["generator_cpu_us_per_message", "broker_cpu_us_per_message"];
+/// The names of what they spend on each connection.
+pub const PER_CONNECTION: [&str; 2] = ["generator_cpu_us_per_connection", "broker_cpu_us_per_connection"];
+
+/// Writes what `count` things cost each, from `before` to `after`.
+pub fn report_cost(report: &mut Report, before: &Moment, after: &Moment, count: u64, names: [&'static str; 2]) {
     let (generator, broker) = after.cpu_since(before);
+    let [generator_each, broker_each] = names;
     report.seconds("generator_cpu_s", generator);
-    report.micros_each("generator_cpu_us_per_message", generator, messages);
+    report.micros_each(generator_each, generator, count);
     if let Some(broker) = broker {
         report.seconds("broker_cpu_s", broker);
-        report.micros_each("broker_cpu_us_per_message", broker, messages);
+        report.micros_each(broker_each, broker, count);
     }
     if let Some(usage) = after.broker {
         report.integer("broker_rss_bytes", usage.resident);

@@ -40,13 +40,11 @@ mod traffic;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
-pub use control::Progress;
+pub use control::{Control, Progress};
 pub use options::{Given, OptionError, Options, Workload};
 pub use report::Value;
 
-use control::Control;
 use fleet::Cut;
 use report::Report;
 
@@ -75,9 +73,9 @@ impl Run {
         self.control.progress()
     }
 
-    /// Waits for the end. True when it has come.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        self.control.wait(timeout)
+    /// What can be waited on without holding the run.
+    pub fn handle(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
     }
 
     /// Ends the run early.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clock::{self, MILLISECOND, Nanos};
 use super::control::Control;
-use super::figures::Moment;
+use super::figures::{Moment, PER_CONNECTION, report_cost};
 use super::fleet::{Cut, Fleet, Hand, Patience, Scenario};
 use super::link::Link;
 use super::options::Options;
@@ -52,7 +52,7 @@ pub fn run(options: &Options, control: Arc<Control>) -> Result<Report, Cut> {
     report.seconds("measured_s", after.at - before.at);
     report.rate("connects_per_s", connected, after.at - before.at);
     report.optional("connect_us", fleet.tally.connect_times.summary());
-    super::figures::report_cost(&mut report, &before, &after, connected);
+    report_cost(&mut report, &before, &after, connected, PER_CONNECTION);
     if let Some(bytes) = quiet.memory_since(&before).filter(|_| connected > 0) {
         report.integer("broker_rss_bytes_per_connection", bytes / connected);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::books::{Books, Counts, Listener};
 use super::clock::{self, MILLISECOND, Nanos};
 use super::control::Control;
-use super::figures::{Moment, report_cost};
+use super::figures::{Moment, PER_MESSAGE, report_cost};
 use super::fleet::{Cut, Fleet, Patience};
 use super::histogram::Histogram;
 use super::link::{Link, Phase};
@@ -315,7 +315,8 @@ impl<'a> Traffic<'a> {
         if options.rate > 0.0 {
             report.optional("schedule_lag_us", self.pacer.lag.summary());
         }
-        report_cost(&mut report, &self.before, after, if options.subscribers > 0 { received } else { sent });
+        let messages = if options.subscribers > 0 { received } else { sent };
+        report_cost(&mut report, &self.before, after, messages, PER_MESSAGE);
         self.report_checks(&mut report);
         report
     }

@@ -330,6 +330,9 @@ impl Batch {
     /// Writes what waits and sends on what was queued behind it. False: there is more and the socket would take it.
     pub fn flush(&mut self, cx: &mut Context, state: &mut SessionState) -> bool {
         let SessionState { session, link: Some(link), .. } = state else { return true };
+        if link.is_blocked {
+            return true;
+        }
         for _ in 0..FLUSH_ROUNDS_MAX {
             let Some(connection) = &mut session.connection else { return true };
             if link.flush(cx, connection) != Flushed::All {

@@ -1,5 +1,6 @@
 //! The write side of a connection: whoever put something into a session's output may flush it, on any worker.
 
+use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -51,6 +52,12 @@ pub enum Flushed {
     Broken,
 }
 
+/// The worker that reads a connection, as those see it who end the connection from outside.
+pub trait Owner: Send + Sync + fmt::Debug {
+    /// The connection is over and its last packet is written: wait for the peer to close, then forget it.
+    fn drain(&self, slot: usize, connection_id: u64);
+}
+
 /// A connection as a session sees it.
 #[derive(Debug)]
 pub struct Link {
@@ -59,7 +66,7 @@ pub struct Link {
     /// Unique in the engine.
     pub connection_id: u64,
     /// Worker that owns it.
-    pub worker: usize,
+    pub owner: Arc<dyn Owner>,
     /// Place in the worker.
     pub slot: usize,
     /// Address of the client.
@@ -102,9 +109,10 @@ impl Link {
         Flushed::All
     }
 
-    /// Ends the connection under its owner, which then finds it closed.
+    /// Closes our side; the owner waits until the peer has read the last packet and closes too.
     pub fn shut(&self) {
         // It fails only where the peer was faster.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Write);
+        self.owner.drain(self.slot, self.connection_id);
     }
 }

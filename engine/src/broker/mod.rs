@@ -19,7 +19,7 @@ mod router;
 mod session_ref;
 
 pub use batch::Batch;
-pub use link::{BufferPool, Flushed, Link};
+pub use link::{BufferPool, Flushed, Link, Owner};
 pub use node::{Clock, Deadline, Node};
 pub use registration::name_of;
 pub use registry::{Registry, SubscriberId};

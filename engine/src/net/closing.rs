@@ -11,7 +11,7 @@ use super::slot::Stage;
 use super::worker::Worker;
 
 /// How long a peer may take to read the last packet and close its side.
-const DRAIN_MS: Millis = 2_000;
+const DRAIN_MS: Millis = 1_000;
 
 impl Worker {
     /// Ends a connection: DISCONNECT where there is one to send, the session's business, the log, then the socket.
@@ -24,7 +24,7 @@ impl Worker {
             self.tickets.take(ticket);
         }
         self.count_ending(key, &stage, &ending);
-        let has_said_something = match stage {
+        let is_to_drain = match stage {
             Stage::Serving(session) => {
                 let mut locked = session.lock();
                 let is_ours = locked.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
@@ -48,12 +48,12 @@ impl Worker {
                 {
                     self.wake_keeper();
                 }
-                is_ours && !matches!(ending, Ending::Lost)
+                !matches!(ending, Ending::Lost)
             }
             Stage::Connecting | Stage::Deciding(_) => !matches!(ending, Ending::Lost),
             Stage::Draining => false,
         };
-        if has_said_something { self.drain(key) } else { self.remove(key) }
+        if is_to_drain { self.drain(key) } else { self.remove(key) }
     }
 
     /// Closes our side and waits until the peer has read what we said: closing at once would reset the connection when

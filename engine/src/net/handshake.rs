@@ -12,15 +12,13 @@ use super::reading::Progress;
 use super::slot::{Deciding, Pending, Stage};
 use super::worker::Worker;
 
-/// A client may send so much before its CONNECT is accepted; CONNECT itself is limited by `max_message_size`.
-const AUTH_SIZE_MAX: usize = 65_536;
-
 impl Worker {
     /// Processes the first packet of a connection, or AUTH while an enhanced authentication goes on.
     pub(super) fn handshake(&mut self, key: usize, input: &[u8]) -> Progress {
         let Some(slot) = self.slots.get(key) else { return Progress::at(0, Step::Continue) };
         let is_deciding = matches!(slot.stage, Stage::Deciding(_));
-        let size_max = if is_deciding { AUTH_SIZE_MAX } else { self.cx.settings.packet_size_max() };
+        let settings = &self.cx.settings;
+        let size_max = settings.packet_size_max().min(settings.max_connect_packet_size);
         let frame = match next_frame(input, size_max) {
             Ok(FrameStep::Frame(frame)) => frame,
             Ok(FrameStep::Incomplete { needed }) => {
@@ -239,7 +237,7 @@ impl Worker {
         let link = Link {
             socket: slot.socket.clone(),
             connection_id: slot.connection_id,
-            worker: self.index,
+            owner: self.mailbox.clone(),
             slot: key,
             peer: slot.peer,
             listener: slot.listener.options.name.clone(),
@@ -249,7 +247,6 @@ impl Worker {
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
         let silence_max = connection.silence_max_ms();
         let session = self.node.register(&mut self.cx, &mut self.batch, registration, link, connection);
-        self.wake_keeper_if_due();
         let now = self.cx.now;
         let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
         slot.stage = Stage::Serving(session);
@@ -264,8 +261,10 @@ impl Worker {
     /// Answers with the CONNACK of a refusal, logs it, and closes.
     fn refuse(&mut self, key: usize, refusal: &Refusal, reason_string: Option<&str>) -> Step {
         let mut packet = Vec::new();
+        // A stranger learns what was wrong with its packet, not how the broker decides.
         let cause = refusal.cause.to_string();
-        refusal.write_connack(&mut self.cx, reason_string.or(Some(&cause)), &mut packet);
+        let is_told = !matches!(refusal.reason, ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+        refusal.write_connack(&mut self.cx, reason_string.or(is_told.then_some(&cause)), &mut packet);
         self.write_directly(key, &packet);
         Step::Close(Ending::Broken { reason: refusal.reason, cause: refusal.cause })
     }

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 pub use listener::{ListenerOptions, ListenerState, bind};
 
-use crate::broker::Node;
+use crate::broker::{Node, Owner};
 use crate::protocol::Verdict;
 
 /// A message to a worker.
@@ -47,6 +47,13 @@ pub enum Mail {
         ticket: u64,
         /// What it decided.
         verdict: Box<Verdict>,
+    },
+    /// A connection was ended from outside.
+    Drain {
+        /// Its place.
+        slot: usize,
+        /// Which one, since the place may have another by now.
+        connection_id: u64,
     },
     /// Look at the clock: a deadline was set.
     LookAtDeadlines,
@@ -81,6 +88,12 @@ impl Mailbox {
 
     fn take(&self) -> Vec<Mail> {
         std::mem::take(&mut self.mail.lock())
+    }
+}
+
+impl Owner for Mailbox {
+    fn drain(&self, slot: usize, connection_id: u64) {
+        self.send(Mail::Drain { slot, connection_id });
     }
 }
 

@@ -1,15 +1,17 @@
 //! From readable sockets to packets.
 
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::codec::{FrameStep, next_frame};
+use crate::codec::{FrameStep, ReasonCode, next_frame};
 use crate::metrics::Counter;
 use crate::protocol::{Ending, Step, Verdict};
 
 use super::desk::Desk;
 use super::slot::{Slot, Stage};
 use super::worker::{READ_BYTES, Worker};
-use crate::broker::SessionRef;
+use crate::broker::events::Level;
+use crate::broker::{Batch, SessionRef};
 
 /// Packet types that must not overtake the publishes before them.
 const SUBSCRIBE: u8 = 8;
@@ -138,8 +140,21 @@ impl Worker {
         }
     }
 
-    /// Processes bytes of a connection and keeps what could not be used yet.
+    /// Processes bytes of a connection; a bug that they bring to light ends that connection and no other.
     pub(super) fn process(&mut self, key: usize, input: &[u8]) {
+        if catch_unwind(AssertUnwindSafe(|| self.process_bytes(key, input))).is_err() {
+            // What is half done belongs to this connection alone; locks are released by unwinding.
+            self.batch = Batch::default();
+            self.cx.notices.clear();
+            self.cx.tally.add(Counter::Panic, 1);
+            let message = "a bug in the broker was met while a packet was processed; please report it";
+            self.node.log(&mut self.cx, Level::Error, message, Vec::new());
+            self.close(key, Ending::broken(ReasonCode::UNSPECIFIED_ERROR, "an internal error"));
+        }
+    }
+
+    /// Processes bytes of a connection and keeps what could not be used yet.
+    fn process_bytes(&mut self, key: usize, input: &[u8]) {
         let mut consumed = 0;
         while consumed < input.len() {
             let rest = &input[consumed..];
@@ -180,17 +195,14 @@ impl Worker {
 
     /// Processes packets of a connected client until something has to be waited for.
     fn serve(&mut self, key: usize, session: &SessionRef, input: &[u8]) -> Progress {
-        let Some(slot) = self.slots.get_mut(key) else { return Progress::at(0, Step::Continue) };
-        let connection_id = slot.connection_id;
+        let Some(connection_id) = self.slots.get(key).map(|slot| slot.connection_id) else {
+            return Progress::at(0, Step::Continue);
+        };
         let size_max = self.cx.settings.packet_size_max();
         let mut guard = session.lock();
         let state = &mut *guard;
-        let Some(link) = state.link.as_mut().filter(|link| link.connection_id == connection_id) else {
+        if state.link.as_ref().is_none_or(|link| link.connection_id != connection_id) {
             return Progress::at(0, Step::Close(Ending::TakenOver { keeps_will: true }));
-        };
-        if link.is_blocked && slot.is_readable {
-            // A readable event tells of writable as well; trying costs one write and only when output waits.
-            link.is_blocked = false;
         }
         if let Some(connection) = &mut state.session.connection {
             self.batch.pool.lend(connection);
@@ -334,14 +346,13 @@ impl Worker {
             return;
         }
         slot.has_backlog = false;
-        let silence_max = slot.silence_max;
         // Time that the broker made the client wait is not the client's silence.
         slot.last_received = now;
         let unread = std::mem::take(&mut slot.unread);
         if !unread.is_empty() {
             self.process(key, &unread);
         }
-        self.arm(key, now.saturating_add(silence_max));
+        self.check(key);
         self.read_again(key);
     }
 }

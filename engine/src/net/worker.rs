@@ -114,6 +114,7 @@ impl Worker {
             self.node.refresh(&mut self.cx);
             self.turn(&events);
         }
+        self.node.metrics.absorb(&mut self.cx.tally);
     }
 
     fn turn(&mut self, events: &Events) {
@@ -348,7 +349,7 @@ impl Worker {
     }
 
     /// Looks whether a connection has waited too long for something.
-    fn check(&mut self, key: usize) {
+    pub(super) fn check(&mut self, key: usize) {
         let now = self.cx.now;
         let Some(slot) = self.slots.get(key) else { return };
         let mut next = NEVER;
@@ -376,7 +377,9 @@ impl Worker {
         }
         match &slot.stage {
             Stage::Connecting | Stage::Deciding(_) if slot.ticket.is_none() => {
-                let deadline = slot.last_received.min(slot.opened_at) + self.cx.settings.mqtt_connect_timeout;
+                // Bytes that trickle in do not buy time, a finished step of an authentication does.
+                let since = if matches!(slot.stage, Stage::Connecting) { slot.opened_at } else { slot.last_received };
+                let deadline = since + self.cx.settings.mqtt_connect_timeout;
                 if deadline <= now {
                     self.cx.tally.add(Counter::SocketCloseTimeout, 1);
                     return self.close(
@@ -422,6 +425,11 @@ impl Worker {
                 Mail::Listen(state, socket) => self.listen(state, socket),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
+                Mail::Drain { slot, connection_id } => {
+                    if self.slots.get(slot).is_some_and(|slot| slot.connection_id == connection_id) {
+                        self.close(slot, Ending::TakenOver { keeps_will: true });
+                    }
+                }
                 // Waking up was the message: the time to sleep is worked out anew.
                 Mail::LookAtDeadlines => {}
                 Mail::Stop => self.stop(),
@@ -463,25 +471,13 @@ impl Worker {
         self.listeners.clear();
         self.is_stopping = true;
         let reason = ReasonCode::SERVER_SHUTTING_DOWN;
-        self.close_all(&Ending::Administrative { reason }, |_| true);
-        // What the peers still send is of no interest any more.
-        let left: Vec<usize> = self.slots.iter().map(|(key, _)| key).collect();
-        for key in left {
-            self.remove(key);
-        }
+        self.close_all(&Ending::Administrative { reason }, |slot| !matches!(slot.stage, Stage::Draining));
     }
 
     fn close_all(&mut self, ending: &Ending, is_meant: impl Fn(&Slot) -> bool) {
         let keys: Vec<usize> = self.slots.iter().filter(|(_, slot)| is_meant(slot)).map(|(key, _)| key).collect();
         for key in keys {
             self.close(key, *ending);
-        }
-    }
-
-    /// Wakes the worker that watches the node's deadlines where it may sleep too long.
-    pub(super) fn wake_keeper_if_due(&self) {
-        if self.node.next_deadline() <= self.cx.now {
-            self.wake_keeper();
         }
     }
 

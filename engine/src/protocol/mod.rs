@@ -15,6 +15,7 @@
 //! 6. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
 //!
 
+pub mod client;
 pub mod connect;
 mod connection;
 mod context;
@@ -24,6 +25,9 @@ mod receive;
 mod session;
 mod subscribe;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, Waiting};
 pub use context::{Context, Decision, Host, Notice, Question, Routed, Verdict};

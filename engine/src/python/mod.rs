@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod bench;
 mod engine;
 mod events;
 mod properties;
@@ -16,6 +17,7 @@ mod verdict;
 pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("HOOKS", pyo3::types::PyTuple::new(module.py(), crate::broker::events::HOOK_NAMES)?)?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<bench::Bench>()?;
     module.add_class::<verdict::Verdict>()?;
     module.add_class::<verdict::Message>()?;
     module.add_class::<events::RegisterRequest>()?;

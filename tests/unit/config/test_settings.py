@@ -257,6 +257,7 @@ ENGINE_SETTINGS = {
     "disconnect_on_unauthorized_publish_v3",
     "max_retained_messages",
     "expire_retain_cache",
+    "max_connect_packet_size",
     "max_connection_buffer",
     "event_queue_limit",
     "max_pending_hooks",

@@ -31,7 +31,7 @@ fn reason_of(step: Step) -> u8 {
 #[test]
 fn a_client_authenticates_anew_in_several_rounds() {
     let mut node = node();
-    assert_eq!(auth(&mut node, ReasonCode::RE_AUTHENTICATE, "M", b"1"), Step::Pause);
+    assert_eq!(auth(&mut node, ReasonCode::REAUTHENTICATE, "M", b"1"), Step::Pause);
     node.answer(0, &Verdict { data: Some(b"2".to_vec()), ..Verdict::new(Decision::Continue) });
     assert_eq!(node.said(0), [r#"AUTH 0x18 "2""#]);
     assert_eq!(auth(&mut node, ReasonCode::CONTINUE_AUTHENTICATION, "M", b"3"), Step::Pause);
@@ -44,29 +44,29 @@ fn a_client_authenticates_anew_in_several_rounds() {
 #[test]
 fn a_failed_authentication_ends_the_connection() {
     let mut node = node();
-    auth(&mut node, ReasonCode::RE_AUTHENTICATE, "M", b"");
+    auth(&mut node, ReasonCode::REAUTHENTICATE, "M", b"");
     assert_eq!(reason_of(node.answer(0, &Verdict::deny(ReasonCode::NOT_AUTHORIZED))), 0x87);
 }
 
 // [MQTT-4.12.0-5]
 #[test]
 fn another_method_than_that_of_connect_ends_the_connection() {
-    assert_eq!(reason_of(auth(&mut node(), ReasonCode::RE_AUTHENTICATE, "N", b"")), 0x82);
+    assert_eq!(reason_of(auth(&mut node(), ReasonCode::REAUTHENTICATE, "N", b"")), 0x82);
     let mut plain = Node::new(Settings::default(), 1);
     plain.connected(0, ProtocolVersion::V5, |_| {});
-    assert_eq!(reason_of(auth(&mut plain, ReasonCode::RE_AUTHENTICATE, "M", b"")), 0x82);
+    assert_eq!(reason_of(auth(&mut plain, ReasonCode::REAUTHENTICATE, "M", b"")), 0x82);
 }
 
 #[test]
 fn a_method_that_nobody_handles_any_more_ends_the_connection() {
     let mut node = node();
     node.listen(Hooks::empty());
-    assert_eq!(reason_of(auth(&mut node, ReasonCode::RE_AUTHENTICATE, "M", b"")), 0x8c);
+    assert_eq!(reason_of(auth(&mut node, ReasonCode::REAUTHENTICATE, "M", b"")), 0x8c);
 }
 
 #[test]
 fn too_many_questions_end_the_connection() {
     let mut node = node();
     node.refuse_questions();
-    assert_eq!(reason_of(auth(&mut node, ReasonCode::RE_AUTHENTICATE, "M", b"")), 0x89);
+    assert_eq!(reason_of(auth(&mut node, ReasonCode::REAUTHENTICATE, "M", b"")), 0x89);
 }

@@ -13,7 +13,7 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 fn who_publishes_faster_than_the_rate_has_to_wait() {
     let mut node = Node::new(Settings { max_message_rate: 2, ..Settings::default() }, 1);
     node.connected(0, V4, |_| {});
-    let mut publish = |node: &mut Node| node.publish(0, head("t", 1, 1), b"");
+    let publish = |node: &mut Node| node.publish(0, head("t", 1, 1), b"");
     assert_eq!([publish(&mut node), publish(&mut node)], [Step::Continue, Step::Continue]);
     assert_eq!(publish(&mut node), Step::Throttle(500));
     node.later(500);

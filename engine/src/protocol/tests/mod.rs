@@ -8,7 +8,6 @@
 //! What a client gets is compared as text: `PUBLISH a/b "x" q1 #1 dup`, `SUBACK #3 0x01 0x80`.
 
 mod authentication;
-mod both_ends;
 mod connecting;
 mod delivering;
 mod ending;

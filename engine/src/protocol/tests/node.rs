@@ -558,13 +558,13 @@ impl Node {
     }
 
     /// A client answers a packet as it should.
-    pub fn finish(&mut self, seat: usize, heard: &Heard) {
+    pub fn finish(&mut self, seat: usize, heard: &Heard) -> Step {
         match (heard.kind, heard.qos) {
             (PacketType::Publish, 1) => self.ack(seat, Packet::PubAck, heard.packet_id),
             (PacketType::Publish, 2) => self.ack(seat, Packet::PubRec, heard.packet_id),
             (PacketType::PubRel, _) => self.ack(seat, Packet::PubComp, heard.packet_id),
             _ => Step::Continue,
-        };
+        }
     }
 }
 

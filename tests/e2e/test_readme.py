@@ -83,9 +83,7 @@ def program_help(*words: str) -> str:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_what_a_document_shows_comes_out_as_it_says(
-    name: str, port: int, reader: tuple[Path, dict[str, str]]
-) -> None:
+def test_what_a_document_shows_comes_out_as_it_says(name: str, port: int, reader: tuple[Path, dict[str, str]]) -> None:
     directory, environment = reader
     differences = Document(ROOT / name, {"1883": str(port)}).run(directory, environment)
     assert not differences, "\n\n".join(differences)

@@ -176,7 +176,9 @@ impl Session {
         cx.tally.add_versioned(Versioned::PublishReceived, connection.is_v5(), 1);
         let throttle = connection.throttle_ms(cx.settings.max_message_rate, cx.now);
         let qos = publish.qos as u8;
-        if qos == 2 && self.received.len() >= usize::from(connection.receive_maximum) {
+        // A repeat of one that is not released is no more than was under way before.
+        let is_new = qos == 2 && !self.received.contains(publish.packet_id);
+        if is_new && self.received.len() >= usize::from(connection.receive_maximum) {
             return broken(
                 ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
                 "more unfinished publishes than the Receive Maximum allows",

@@ -13,7 +13,7 @@ use crate::routing::SubscriptionOptions;
 
 use super::connect::Registration;
 use super::deliver::count_drop;
-use super::{Connection, Context, Ending};
+use super::{Connection, Context, Ending, Waiting};
 
 /// How long a session outlives its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +145,14 @@ impl Session {
 
     /// Ends the connection. Messages that wait and are of no use offline are dropped.
     pub fn detach(&mut self, cx: &mut Context, ending: &Ending) -> Detached {
-        let has_connection = self.connection.take().is_some();
-        debug_assert!(has_connection);
+        let connection = self.connection.take();
+        debug_assert!(connection.is_some());
+        if let Some(Waiting::Publish { message, packet_id }) = connection.and_then(|connection| connection.waiting)
+            && message.publication().head.qos == 2
+        {
+            // It was not passed on, so it must be when it comes again.
+            self.received.remove(packet_id);
+        }
         self.resend.0.clear();
         self.connected_at = None;
         let will = self.will.take().map(|will| *will);

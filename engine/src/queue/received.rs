@@ -12,6 +12,11 @@ impl ReceivedIds {
         self.0.insert(packet_id)
     }
 
+    /// Whether an identifier is open.
+    pub fn contains(&self, packet_id: u16) -> bool {
+        self.0.contains(&packet_id)
+    }
+
     /// Forgets an identifier. False: it was not there.
     pub fn remove(&mut self, packet_id: u16) -> bool {
         self.0.remove(&packet_id)

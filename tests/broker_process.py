@@ -98,7 +98,7 @@ class BrokerProcess:
         if self._process is not None:
             raise BrokerError(f"the broker runs already, as process {self._process.pid}")
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.data_directory.mkdir(exist_ok=True)
+        self.data_directory.mkdir(mode=0o700, exist_ok=True)
         self.port = self.port or free_port()
         command = self._command()
         with self.log_path.open("ab") as log:

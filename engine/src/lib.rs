@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod broker;
 pub mod codec;
+pub mod hooks;
 pub mod message;
 pub mod metrics;
 pub mod net;

@@ -240,12 +240,14 @@ settings! {
     disconnect_on_unauthorized_publish_v3: bool = false, 0, 0, "disconnect_on_unauthorized_publish_v3";
     /// Retained messages of this node; 0: no limit.
     max_retained_messages: usize = 10_000_000, 0, i64::MAX, "max_retained_messages";
-    /// Seconds between sweeps of expired retained messages; 0: only when they are met.
+    /// Seconds between sweeps of expired retained messages; 0: only when the store is full.
     expire_retain_cache: u64 = 0, 0, YEAR_S, "expire_retain_cache";
     /// Bytes that wait for a slow reader before its messages queue.
     max_connection_buffer: usize = 262_144, 4_096, 1_073_741_824, "max_connection_buffer";
     /// Events that may wait for Python.
     event_queue_limit: usize = 100_000, 1, 100_000_000, "event_queue_limit";
+    /// Bytes of messages in events that may wait for Python.
+    event_queue_bytes: usize = 268_435_456, 4_096, i64::MAX, "event_queue_bytes";
     /// Requests that may wait for a verdict.
     max_pending_hooks: usize = 100_000, 1, 100_000_000, "max_pending_hooks";
     /// Milliseconds until a request without a verdict is refused.

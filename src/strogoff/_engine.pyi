@@ -7,7 +7,8 @@ retained messages, and it never calls Python and never waits for the GIL. The tr
   sessions release the GIL and are paged). All of them may be called from any thread.
 * **The engine tells Python** by *events*. `Engine.event_fd()` is a file descriptor that becomes readable when
   events wait; the asyncio loop then takes a batch with `Engine.drain()`. The queue is bounded
-  (`event_queue_limit`): when it is full notifications are dropped and counted (`events_dropped`), and a
+  (`event_queue_limit`, `event_queue_bytes`; half of it for what nobody acts upon): when it is full notifications are
+  dropped and counted (`events_dropped`), and a
   question to Python is answered at once as if Python had refused.
 * **Where Python must decide**, the event is a *request* with a `ticket`. That one session pauses, all others go
   on, until `Engine.resolve(ticket, verdict)`. No answer within `plugins.hook_timeout` is a refusal.
@@ -102,8 +103,8 @@ class Engine:
         `topic_max_depth`, `max_topic_length`, `topic_alias_max_client`, `topic_alias_max_broker`, `receive_max_client`,
         `receive_max_broker`, `max_keep_alive` (seconds, 0: as the client asks), `mqtt_connect_timeout` (ms),
         `disconnect_on_unauthorized_publish_v3` (bool), `max_retained_messages`, `expire_retain_cache` (seconds, 0: lazily),
-        `max_connection_buffer` (bytes that wait for a slow reader before messages queue), `event_queue_limit`,
-        `max_pending_hooks`, `plugins.hook_timeout` (ms).
+        `max_connection_buffer` (bytes that wait for a slow reader before messages queue), `max_connect_packet_size`,
+        `event_queue_limit`, `event_queue_bytes` (of messages in events), `max_pending_hooks`, `plugins.hook_timeout` (ms).
         Raises `ValueError` that names the setting.
         """
 
@@ -236,8 +237,9 @@ class Verdict:
 
         RegisterRequest: `client_id`, `mountpoint`, `username`. PublishRequest: `topic`, `payload`, `qos`, `retain`,
         `mountpoint`, `properties` (replaces all that may be forwarded).
+        The same for the will of a CONNECT (`is_will`), but for `mountpoint`.
         SubscribeRequest: `filters`, one `(filter, granted QoS or reason code >= 0x80)` per requested filter in the same
-        order. AuthRequest: `data`, the method's last word, goes with the CONNACK or AUTH of success.
+        order; a list of another length refuses them all with 0x83. AuthRequest: `data`, the method's last word, goes with the CONNACK or AUTH of success.
         """
 
     @staticmethod

@@ -185,7 +185,7 @@ class Broker:
         try:
             address = await asyncio.to_thread(listener.literal_address)
             info = self.engine.open_listener(
-                listener.name,
+                listener.engine_name,
                 "tcp",
                 address,
                 listener.port,

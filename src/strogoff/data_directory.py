@@ -1,6 +1,7 @@
 """The data directory: made with the owner's rights only, and held by one broker at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -10,6 +11,15 @@ from pathlib import Path
 __all__ = ["LOCK_NAME", "DataDirectoryError", "held"]
 
 LOCK_NAME = "strogoff.lock"
+
+_KEY = "platform_data_dir"
+_ADVICE = {
+    errno.EACCES: "make it yourself and give it to the user who runs the broker (chown), or use another directory",
+    errno.EPERM: "make it yourself and give it to the user who runs the broker (chown), or use another directory",
+    errno.EROFS: "use a directory on a file system that can be written to",
+    errno.ENOSPC: "free some space, or use a directory on another file system",
+    errno.ELOOP: "repair its symbolic links, or use another directory",
+}
 
 
 class DataDirectoryError(Exception):
@@ -26,8 +36,13 @@ def held(path: Path) -> Iterator[bool]:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise DataDirectoryError(f"the data directory {path} is no directory: use another path ({_KEY})") from error
     except OSError as error:
-        raise DataDirectoryError(f"the data directory {path} cannot be used: {error.strerror}") from error
+        advice = _ADVICE.get(error.errno or 0, "use a directory in which files can be made")
+        raise DataDirectoryError(
+            f"the data directory {path} cannot be used: {error.strerror}; {advice} ({_KEY})"
+        ) from error
     try:
         _lock(lock, path)
         yield stat.S_IMODE(path.stat().st_mode) & 0o077 == 0

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import socket
 import struct
@@ -47,6 +48,20 @@ def failed(broker: BrokerProcess, *words: str) -> str:
     assert result.returncode == 1
     assert result.stdout == ""
     return result.stderr
+
+
+def without_node(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the program where no node is."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("STROGOFF_")}
+    return subprocess.run(
+        [PROGRAM, *words],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
 
 
 def rows(broker: BrokerProcess, *words: str) -> list[dict[str, Any]]:
@@ -267,6 +282,18 @@ def test_listener_show_has_a_row_for_each_listener(broker: BrokerProcess) -> Non
         assert row["allowed_protocol_versions"] == "3,4,5,131"
 
 
+def test_a_listener_is_called_by_kind_and_name_in_sessions_and_in_the_log(own_broker: StartBroker) -> None:
+    broker = own_broker({"listener.tcp.second": "127.0.0.1:0"})
+    with client(broker, "sensor-1"):
+        assert rows(broker, "session", "show", "--listener") == [{"listener": "tcp.default"}]
+    opened = [line for line in map(json.loads, broker.log_tail().splitlines()) if line["message"] == "listener open"]
+    assert [line["listener"] for line in opened] == ["tcp.default", "tcp.second"]
+
+
+def test_a_broker_of_a_test_has_nothing_to_warn_of(own_broker: StartBroker) -> None:
+    assert '"level": "warning"' not in own_broker().log_tail()
+
+
 def test_retained_messages_are_shown_and_deleted(own_broker: StartBroker) -> None:
     broker = own_broker()
     with client(broker, "keeper") as keeper:
@@ -371,6 +398,50 @@ def test_a_path_that_is_only_a_prefix_prints_the_commands_below_it(broker: Broke
     assert done(broker, "session").startswith("Usage: vmq-admin session COMMAND\n")
     assert "disconnect batch" in done(broker, "session", "--help")
     assert "session show" in done(broker)
+
+
+@pytest.mark.parametrize(
+    ("words", "beginning"),
+    [
+        ([], "Usage: vmq-admin [--config FILE | --data-dir DIR] COMMAND"),
+        (["--help"], "Usage: vmq-admin [--config FILE | --data-dir DIR] COMMAND"),
+        (["session"], "Usage: vmq-admin session COMMAND"),
+        (["session", "show", "--help"], "Usage: vmq-admin session show [FLAGS]"),
+    ],
+)
+def test_help_needs_no_running_node(tmp_path: Path, words: list[str], beginning: str) -> None:
+    result = without_node(tmp_path, *words)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(beginning)
+    assert "session disconnect batch" in result.stdout or words[:1] == ["session"]
+
+
+def test_help_does_not_need_a_configuration_that_can_be_read(tmp_path: Path) -> None:
+    result = without_node(tmp_path, "--config", "missing.conf", "metrics", "show", "-h")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: vmq-admin metrics show")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sesion", "show", "--help"], "no command 'sesion'"),
+        (["session", "show"], "no node is running on data/admin.sock"),
+        (["sesion", "show"], "no node is running on data/admin.sock"),
+        (["session", "disconnect", "client-id=c", "--mountpoint", "--help"], "no node is running on data/admin.sock"),
+    ],
+)
+def test_what_is_no_question_about_a_command_needs_a_node(tmp_path: Path, words: list[str], told: str) -> None:
+    result = without_node(tmp_path, *words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert told in result.stderr
+
+
+def test_an_unknown_flag_is_told_in_one_short_line(broker: BrokerProcess) -> None:
+    told = failed(broker, "session", "show", "--client_di")
+    assert told == (
+        "vmq-admin: 'session show' has no flag --client_di: did you mean --client_id? See 'session show --help'\n"
+    )
 
 
 def test_every_command_has_a_help_text(broker: BrokerProcess) -> None:

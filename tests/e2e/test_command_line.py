@@ -204,6 +204,38 @@ def test_a_configuration_with_an_error_ends_with_3_and_names_file_line_and_key(t
     assert not (tmp_path / "data").exists()
 
 
+def test_a_configuration_file_that_is_not_there_is_named_once() -> None:
+    result = run("config", "check", "/nonexistent")
+    assert result.returncode == 3
+    assert result.stderr == (
+        "/nonexistent: cannot be read: No such file or directory; check the path and the permissions\n"
+    )
+
+
+@pytest.mark.parametrize("action", ["show", "describe"])
+def test_an_unknown_key_is_told_with_the_command_in_front_once(tmp_path: Path, action: str) -> None:
+    result = run("config", action, "queue_typ", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (f"strogoff config {action}: queue_typ: there is no such key; did you mean queue_type?\n")
+
+
+def test_a_check_says_once_what_does_not_act_and_what_has_no_meaning(tmp_path: Path) -> None:
+    file = tmp_path / "my.conf"
+    file.write_text(
+        "listener.tcp.default = 127.0.0.1:1883\nplugins.vmq_bridge = on\nerlang.async_threads = 64\n"
+        "max_message_size = 1GB\nmax_ws_frame_size = 1MB\n"
+    )
+    result = run("config", "check", str(file))
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        f"warning: max_message_size ({file}:4): 1GB is more than can be used; 268435460 is in force",
+        f"notice: plugins.vmq_bridge ({file}:2): known, not active yet",
+        f"notice: max_ws_frame_size ({file}:5): known, not active yet",
+        "notice: 1 key does not apply to Strogoff and had no effect: erlang.async_threads",
+        f"{file}: a broker would start with it",
+    ]
+
+
 def test_ping_answers_while_the_node_runs_and_says_which_socket_was_tried_when_not(tmp_path: Path) -> None:
     absent = run("ping", cwd=tmp_path)
     assert (absent.returncode, absent.stdout) == (1, "")
@@ -278,8 +310,26 @@ def test_a_start_that_fails_says_why_on_the_terminal_even_when_the_log_is_a_file
         )
         result = run(*words, cwd=tmp_path)
     assert result.returncode == 4
-    assert "Address already in use" in result.stderr
+    assert re.fullmatch(r"strogoff: listener\.tcp\.default = .*: Address already in use; .*\n", result.stderr)
     assert "Address already in use" in (tmp_path / "console.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("platform_data_dir={0}/file", "the data directory {0}/file is no directory: use another path"),
+        ("platform_data_dir=/proc/strogoff", "the data directory /proc/strogoff cannot be used: No such file"),
+        ("log.error.file={0}/a/b/error.log", "there is no directory {0}/a; make it, or name another file"),
+    ],
+)
+def test_a_start_that_fails_ends_with_the_reason_in_a_plain_sentence(tmp_path: Path, setting: str, reason: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(*start_words(free_port(), "--set", "log.error=on", "--set", setting.format(tmp_path)), cwd=tmp_path)
+    assert result.returncode == 4
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("strogoff: ")
+    assert reason.format(tmp_path) in last
+    assert not (tmp_path / "a").exists()
 
 
 def _cpu_seconds(broker: BrokerProcess) -> float:

@@ -4,6 +4,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -92,6 +93,11 @@ class Once:
 @pytest.mark.parametrize("program", ["mosquitto_pub", "mosquitto_sub", "node"])
 def test_the_client_programs_are_installed(program: str) -> None:
     assert shutil.which(program), f"{program} is missing: see the Debian packages in README.md"
+
+
+def test_mqtt_js_is_installed() -> None:
+    package = Path(__file__).parent / "node_modules" / "mqtt"
+    assert package.is_dir(), "MQTT.js is missing: `make test` installs what package.json names"
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])

@@ -52,5 +52,13 @@ def test_a_leftover_of_a_crash_locks_nobody_out(tmp_path: Path, leftover: bytes)
 def test_a_path_that_is_no_directory_is_named(tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.write_text("")
-    with pytest.raises(DataDirectoryError, match=f"{file} cannot be used"), held(file):
+    told = rf"{file} is no directory: use another path \(platform_data_dir\)$"
+    with pytest.raises(DataDirectoryError, match=told), held(file):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/proc/strogoff", "/dev/null/data"])
+def test_a_path_where_nothing_can_be_made_is_told_with_a_remedy(path: str) -> None:
+    told = rf"the data directory {path} cannot be used: .+; use a directory in which .+ \(platform_data_dir\)$"
+    with pytest.raises(DataDirectoryError, match=told), held(Path(path)):
         pass

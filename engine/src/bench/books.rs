@@ -63,7 +63,7 @@ pub struct Books {
     pub shape: MessageShape,
     /// One for each pair of subscriber and publisher.
     pub trackers: Vec<Tracker>,
-    /// Messages of each publisher that are under way, where that is followed.
+    /// Messages of each publisher that are under way. Of use where each has one subscriber.
     pub under_way: Vec<u32>,
     /// The counts.
     pub counts: Counts,
@@ -98,7 +98,8 @@ impl Scenario for Books {
             (Some(Listener::Anything), stamp) => {
                 self.counts.received += 1;
                 self.received_at = at;
-                if let Some(stamp) = stamp.filter(|stamp| self.has_clock && at.wrapping_sub(stamp.sent_at) < PLAUSIBLE) {
+                if let Some(stamp) = stamp.filter(|stamp| self.has_clock && at.wrapping_sub(stamp.sent_at) < PLAUSIBLE)
+                {
                     self.latency.add(at - stamp.sent_at);
                 }
             }

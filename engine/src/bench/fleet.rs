@@ -159,12 +159,7 @@ impl Fleet {
     // -- connecting ------------------------------------------------------------------------------------------------
 
     /// Connects (and subscribes) these links, and returns when each is ready or has failed.
-    pub fn open(
-        &mut self,
-        which: Range<usize>,
-        patience: Patience,
-        scenario: &mut impl Scenario,
-    ) -> Result<(), Cut> {
+    pub fn open(&mut self, which: Range<usize>, patience: Patience, scenario: &mut impl Scenario) -> Result<(), Cut> {
         let mut next = which.start;
         let failed_before = self.tally.failed;
         let mut progress = (0, clock::now());
@@ -238,7 +233,8 @@ impl Fleet {
         let phase = link.phase;
         link.close();
         let address = self.target.address();
-        let client_id = || self.links.get(index).map(|link| link.client.settings().client_id.clone()).unwrap_or_default();
+        let client_id =
+            || self.links.get(index).map(|link| link.client.settings().client_id.clone()).unwrap_or_default();
         match phase {
             Phase::Away | Phase::Leaving => {}
             Phase::Ready => {
@@ -361,9 +357,7 @@ impl Fleet {
             return;
         }
         if link.is_stuck() {
-            // It goes on when the broker reads.
-            self.readable.push(index);
-            std::thread::yield_now();
+            link.waits_for_room = true;
             return;
         }
         match link.read(&mut self.buffer) {
@@ -485,6 +479,9 @@ impl Fleet {
             link.is_dirty = false;
             if let Err(error) = link.flush() {
                 self.drop_link(index, || error.to_string());
+            } else if link.waits_for_room && !link.is_stuck() {
+                link.waits_for_room = false;
+                self.readable.push(index);
             }
         }
         self.dirty = dirty;

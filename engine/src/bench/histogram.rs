@@ -128,7 +128,10 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.add(Nanos::MAX);
         histogram.add(1);
-        assert_eq!((histogram.count, histogram.percentile(1_000), histogram.percentile(1)), (2, middle(FINE * (POWERS + 1) - 1), 1));
+        assert_eq!(
+            (histogram.count, histogram.percentile(1_000), histogram.percentile(1)),
+            (2, middle(FINE * (POWERS + 1) - 1), 1)
+        );
         histogram.clear();
         assert_eq!((histogram.percentile(500), histogram.summary()), (0, None));
     }

@@ -61,6 +61,8 @@ pub struct Link {
     pub output: Vec<u8>,
     /// Whether it is on the list of links with output.
     pub is_dirty: bool,
+    /// Whether reading has to wait until the broker takes some of the output.
+    pub waits_for_room: bool,
     written: usize,
     /// The beginning of a packet whose rest has not come.
     leftover: Vec<u8>,
@@ -97,6 +99,7 @@ impl Link {
             opened_at: 0,
             output: Vec::new(),
             is_dirty: false,
+            waits_for_room: false,
             written: 0,
             leftover: Vec::new(),
             is_blocked: false,
@@ -113,7 +116,7 @@ impl Link {
         self.opened_at = at;
         self.output.clear();
         self.leftover.clear();
-        (self.written, self.is_blocked, self.session_present) = (0, false, false);
+        (self.written, self.is_blocked, self.session_present, self.waits_for_room) = (0, false, false, false);
         Ok(())
     }
 

@@ -31,11 +31,14 @@ mod publisher;
 mod report;
 mod retained;
 mod stamp;
-mod storm;
 mod store;
+mod storm;
 mod target;
 mod tracker;
 mod traffic;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

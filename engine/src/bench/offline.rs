@@ -37,7 +37,8 @@ struct Ledger {
 impl Scenario for Ledger {
     fn on_delivery(&mut self, link: usize, at: Nanos, delivery: &Publish<'_>, _: Hand<'_>) {
         let session = link.wrapping_sub(self.first_session);
-        let stamp = Stamp::read(delivery.payload).filter(|stamp| stamp.run == self.run && stamp.publisher as usize == session);
+        let stamp =
+            Stamp::read(delivery.payload).filter(|stamp| stamp.run == self.run && stamp.publisher as usize == session);
         let (Some(stamp), Some(tracker)) = (stamp, self.trackers.get_mut(session)) else {
             self.foreign += 1;
             return;
@@ -68,7 +69,8 @@ pub fn run(options: &Options, control: Arc<Control>) -> Result<Report, Cut> {
     let (publishers, sessions) = (options.publishers as usize, options.subscribers as usize);
     let publisher = |i: u32| plan.link(&format!("pub-{i}"), None, false);
     let session = |i: u32| plan.link(&format!("off-{i}"), Some(plan.topic(&i.to_string()).into()), true);
-    let links: Vec<Link> = (0..options.publishers).map(publisher).chain((0..options.subscribers).map(session)).collect();
+    let links: Vec<Link> =
+        (0..options.publishers).map(publisher).chain((0..options.subscribers).map(session)).collect();
     let all = publishers..links.len();
     let mut fleet = Fleet::new(options, links, control)?;
     let mut ledger = Ledger {

@@ -58,7 +58,8 @@ pub enum Pace {
 impl Pacer {
     /// Publishers that begin now.
     pub fn new(options: &Options, publishers: Vec<Publisher>, fan: u64) -> Self {
-        let closed_pairs = options.workload == Workload::Rr && options.outstanding > 0;
+        // No pair may use up what others leave, else one subscriber's queue takes what is meant for all.
+        let closed_pairs = matches!(options.workload, Workload::Rr | Workload::P2p) && options.outstanding > 0;
         let each = if closed_pairs { options.outstanding.div_ceil(u64::from(options.publishers.max(1))) } else { 0 };
         let now = clock::now();
         Self {
@@ -153,7 +154,9 @@ impl Pacer {
 
     #[inline]
     fn chunk(&mut self, fleet: &mut Fleet, books: &mut Books, index: usize, at: Nanos, limit: u64) -> u64 {
-        let (Some(publisher), Some(link)) = (self.publishers.get_mut(index), fleet.links.get_mut(index)) else { return 0 };
+        let (Some(publisher), Some(link)) = (self.publishers.get_mut(index), fleet.links.get_mut(index)) else {
+            return 0;
+        };
         if link.phase != Phase::Ready {
             return 0;
         }
@@ -203,12 +206,14 @@ impl Pacer {
         self.started_at + clock::from_seconds(number as f64 / self.rate)
     }
 
-    /// The next publisher that can takes the next message. False: none can.
+    /// Whoever is next and able to publishes the next message. False: nobody is.
     fn publish_one(&mut self, fleet: &mut Fleet, books: &Books, due_at: Nanos, at: Nanos) -> bool {
         for _ in 0..self.publishers.len() {
             let index = self.next;
             self.next = (index + 1) % self.publishers.len();
-            let (Some(publisher), Some(link)) = (self.publishers.get_mut(index), fleet.links.get_mut(index)) else { continue };
+            let (Some(publisher), Some(link)) = (self.publishers.get_mut(index), fleet.links.get_mut(index)) else {
+                continue;
+            };
             let stamp = Stamp { run: books.run, publisher: index as u32, sequence: 0, sent_at: due_at };
             if link.phase == Phase::Ready && publisher.room(link) > 0 && publisher.publish(link, stamp, at) {
                 self.sent += 1;

@@ -57,8 +57,11 @@ pub fn usage(pid: u32) -> Option<Usage> {
     all.get(&pid)?;
     let mut family = HashSet::from([pid]);
     loop {
-        let children: Vec<u32> =
-            all.iter().filter(|(child, stat)| family.contains(&stat.parent) && !family.contains(*child)).map(|(child, _)| *child).collect();
+        let children: Vec<u32> = all
+            .iter()
+            .filter(|(child, stat)| family.contains(&stat.parent) && !family.contains(*child))
+            .map(|(child, _)| *child)
+            .collect();
         if children.is_empty() {
             break;
         }

@@ -78,6 +78,8 @@ impl Publisher {
     /// Publishes the next message. `stamp.sequence` is set here. False when it was not possible.
     #[inline]
     pub fn publish(&mut self, link: &mut Link, stamp: Stamp, at: Nanos) -> bool {
+        // Numbers do not begin again: four billion messages of one publisher are enough.
+        let Some(sequence) = self.sequence.checked_add(1) else { return false };
         let packet_id = match self.qos {
             QoS::AtMostOnce => 0,
             qos => match link.client.begin(qos, SentAt(at)) {
@@ -85,8 +87,8 @@ impl Publisher {
                 Err(_) => return false,
             },
         };
-        self.sequence = self.sequence.wrapping_add(1);
-        let stamp = Stamp { sequence: self.sequence, ..stamp };
+        self.sequence = sequence;
+        let stamp = Stamp { sequence, ..stamp };
         if packet_id != 0
             && let Some(bytes) = self.template.get_mut(self.packet_id_at..self.packet_id_at + 2)
         {
@@ -112,7 +114,8 @@ mod tests {
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
                 let mut link = Link::new(ClientSettings { version, ..ClientSettings::default() }, None);
                 let (mut connack, mut answers) = (Vec::new(), Vec::new());
-                let accepted = ConnAck { session_present: false, reason: ReasonCode::SUCCESS, properties: Properties::new() };
+                let accepted =
+                    ConnAck { session_present: false, reason: ReasonCode::SUCCESS, properties: Properties::new() };
                 accepted.encode(version, &mut connack);
                 link.client.connect(&mut answers);
                 link.client.receive(&connack, &mut answers).unwrap();
@@ -123,7 +126,10 @@ mod tests {
                 assert!(publisher.publish(&mut link, stamp, 5));
                 let Ok(FrameStep::Frame(frame)) = next_frame(&link.output[first..], 1_000) else { panic!("no packet") };
                 let Ok(Packet::Publish(publish)) = decode(version, frame) else { panic!("no PUBLISH") };
-                assert_eq!((publish.topic, publish.qos, publish.retain, publish.payload.len()), ("a/b", qos, true, 200));
+                assert_eq!(
+                    (publish.topic, publish.qos, publish.retain, publish.payload.len()),
+                    ("a/b", qos, true, 200)
+                );
                 assert_eq!(publish.packet_id, if qos == QoS::AtMostOnce { 0 } else { 2 });
                 assert_eq!(Stamp::read(publish.payload), Some(Stamp { sequence: 2, ..stamp }));
             }

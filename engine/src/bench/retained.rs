@@ -36,7 +36,8 @@ struct Ledger {
 
 impl Scenario for Ledger {
     fn on_delivery(&mut self, link: usize, at: Nanos, delivery: &Publish<'_>, _: Hand<'_>) {
-        let number = Stamp::read(delivery.payload).filter(|stamp| stamp.run == self.run).map(|stamp| stamp.sequence as usize);
+        let number =
+            Stamp::read(delivery.payload).filter(|stamp| stamp.run == self.run).map(|stamp| stamp.sequence as usize);
         let number = number.filter(|number| *number < self.messages);
         let seen = self.seen.get_mut(link.wrapping_sub(self.first_subscriber));
         let word = number.zip(seen).and_then(|(number, seen)| Some((number, seen.get_mut(number / 64)?)));
@@ -70,7 +71,8 @@ pub fn run(options: &Options, control: Arc<Control>) -> Result<Report, Cut> {
     let (publishers, messages) = (options.publishers as usize, options.messages as usize);
     let publisher = |i: u32| plan.link(&format!("pub-{i}"), None, false);
     let subscriber = |i: u32| plan.link(&format!("sub-{i}"), Some(plan.topic("#").into()), false);
-    let links: Vec<Link> = (0..options.publishers).map(publisher).chain((0..options.subscribers).map(subscriber)).collect();
+    let links: Vec<Link> =
+        (0..options.publishers).map(publisher).chain((0..options.subscribers).map(subscriber)).collect();
     let count = links.len();
     let mut fleet = Fleet::new(options, links, control)?;
     let mut ledger = Ledger {
@@ -84,7 +86,8 @@ pub fn run(options: &Options, control: Arc<Control>) -> Result<Report, Cut> {
     let empty = Moment::now(options);
     let item = |publisher: usize, n: u64, topic: &mut String| message(&plan, publisher, n, topic);
     let shape = MessageShape { retain: true, ..plan.shape() };
-    let stored = Store { publishers: 0..publishers, shape, item: &item }.fill(&mut fleet, &mut ledger, |it| it.pongs)?;
+    let stored =
+        Store { publishers: 0..publishers, shape, item: &item }.fill(&mut fleet, &mut ledger, |it| it.pongs)?;
     let full = Moment::now(options);
 
     fleet.open(publishers..count, Patience::None, &mut ledger)?;

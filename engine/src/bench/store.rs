@@ -53,7 +53,10 @@ impl Store<'_> {
             fleet.check()?;
             let sent: u64 = next.iter().sum();
             fleet.control.show(fleet.tally.ready, sent, 0);
-            if is_pinged && pongs(scenario) - pongs_before >= self.publishers.len() as u64 && self.is_acknowledged(fleet) {
+            if is_pinged
+                && pongs(scenario) - pongs_before >= self.publishers.len() as u64
+                && self.is_acknowledged(fleet)
+            {
                 return Ok(sent);
             }
             let at = clock::now();
@@ -68,7 +71,9 @@ impl Store<'_> {
     }
 
     fn room(&self, fleet: &Fleet, index: usize) -> usize {
-        let Some(link) = fleet.links.get(index).filter(|link| link.phase == Phase::Ready && link.takes_more()) else { return 0 };
+        let Some(link) = fleet.links.get(index).filter(|link| link.phase == Phase::Ready && link.takes_more()) else {
+            return 0;
+        };
         if self.shape.qos == QoS::AtMostOnce { CHUNK } else { link.client.room().min(CHUNK) }
     }
 

@@ -59,7 +59,9 @@ pub fn run(options: &Options, control: Arc<Control>) -> Result<Report, Cut> {
     traffic.fleet.open(publishers..links, Patience::None, &mut traffic.books)?;
     traffic.fleet.open(0..publishers, Patience::None, &mut traffic.books)?;
     for (publisher, link) in traffic.pacer.publishers.iter().zip(&traffic.fleet.links) {
-        publisher.check(link).map_err(|refusal| Cut::Failed(format!("the broker does not take such messages: {refusal}")))?;
+        publisher
+            .check(link)
+            .map_err(|refusal| Cut::Failed(format!("the broker does not take such messages: {refusal}")))?;
     }
     let ended = traffic.drive();
     let after = Moment::now(options);
@@ -111,7 +113,7 @@ impl<'a> Traffic<'a> {
             listeners,
             reply_topics: if is_rr { (0..options.publishers).map(reply).collect() } else { Vec::new() },
             shape: plan.shape(),
-            under_way: if is_rr { vec![0; options.publishers as usize] } else { Vec::new() },
+            under_way: vec![0; options.publishers as usize],
             counts: Counts::default(),
             latency: Histogram::default(),
             acknowledgement: Histogram::default(),
@@ -153,7 +155,11 @@ impl<'a> Traffic<'a> {
             }
             let pace = self.publish(at);
             let is_counted = self.options.count > 0 && self.options.workload != Workload::Sub;
-            if self.is_stopped || pace == Pace::Done || (!is_counted && at >= publish_until) || self.fleet.tally.ready == 0 {
+            if self.is_stopped
+                || pace == Pace::Done
+                || (!is_counted && at >= publish_until)
+                || self.fleet.tally.ready == 0
+            {
                 stage = Stage::Draining;
                 continue;
             }
@@ -221,7 +227,10 @@ impl<'a> Traffic<'a> {
             _ => u64::from(options.window) * u64::from(options.publishers) * self.fan(),
         };
         let by_loop = if options.outstanding == 0 { u64::MAX } else { options.outstanding };
-        options.coalesce > 0 && options.is_saturating() && options.publishers > 0 && by_window.min(by_loop) >= PAUSE_FROM
+        options.coalesce > 0
+            && options.is_saturating()
+            && options.publishers > 0
+            && by_window.min(by_loop) >= PAUSE_FROM
     }
 
     fn fan(&self) -> u64 {
@@ -231,6 +240,11 @@ impl<'a> Traffic<'a> {
     /// Waits for what was published: deliveries, acknowledgements, and without both for the broker's answer to a ping.
     fn drain(&mut self) -> Result<(), Cut> {
         let mut moved = (0, clock::now());
+        // Lone subscribers wait for nothing, and what others publish may never end.
+        if self.options.workload == Workload::Sub {
+            self.sent_until = moved.1;
+            return Ok(());
+        }
         self.ping();
         loop {
             self.fleet.turn(10 * MILLISECOND, &mut self.books)?;
@@ -241,12 +255,15 @@ impl<'a> Traffic<'a> {
             let counts = &self.books.counts;
             let unacknowledged: usize = self.fleet.links.iter().map(|link| link.client.unacknowledged()).sum();
             let backlog: usize = self.fleet.links.iter().map(Link::backlog).sum();
-            let is_complete = counts.received >= self.pacer.expected() || self.options.workload == Workload::Sub;
-            if is_complete && unacknowledged == 0 && backlog == 0 && self.books.pongs >= self.pings_wanted() {
+            if counts.received >= self.pacer.expected()
+                && unacknowledged == 0
+                && backlog == 0
+                && self.books.pongs >= self.pings_wanted()
+            {
                 self.sent_until = at;
                 return Ok(());
             }
-            let progress = counts.received + counts.acknowledged + self.books.pongs + self.fleet.tally.read_bytes;
+            let progress = counts.received + counts.acknowledged + self.books.pongs;
             if progress != moved.0 {
                 moved = (progress, at);
             } else if at > moved.1 + self.options.drain {
@@ -337,7 +354,11 @@ impl<'a> Traffic<'a> {
             report.should_be_none("foreign", counts.foreign, "messages came that are not for this client");
         }
         if options.workload == Workload::Rr {
-            report.should_be_none("unanswered", counts.unanswered, "requests could not be answered: the window was full");
+            report.should_be_none(
+                "unanswered",
+                counts.unanswered,
+                "requests could not be answered: the window was full",
+            );
         }
         if options.qos > QoS::AtMostOnce && options.publishers > 0 {
             let unacknowledged: usize = self.fleet.links.iter().map(|link| link.client.unacknowledged()).sum();

@@ -4,7 +4,10 @@
 //! are handed over, run by run: consecutive messages with the same receivers cost one lock a receiver. What was written
 //! for a connection is flushed once, at the end of the worker's turn.
 
+use std::sync::Arc;
+
 use crate::broker::events::Event;
+use crate::hooks::Identity;
 use crate::message::{Head, Message, Publication};
 use crate::metrics::Counter;
 use crate::protocol::{Context, FrameCache, Outgoing};
@@ -36,7 +39,11 @@ struct Item {
 pub struct Batch {
     items: Vec<Item>,
     routes: Vec<Route<SessionRef>>,
+    /// Where the topics of the routes are, each at the place of its route.
+    mountpoints: Vec<Arc<str>>,
     routes_used: usize,
+    /// The route that is being handed over.
+    run_at: usize,
     arena: Vec<u8>,
     cache: FrameCache,
     /// Buffers for whoever writes on this worker.
@@ -50,6 +57,12 @@ impl Batch {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// Gives up all that is half done, after a bug was met. Connections that wait for their flush still get it.
+    pub fn abandon(&mut self) {
+        let flush_due = std::mem::take(&mut self.flush_due);
+        *self = Self { flush_due, ..Self::default() };
     }
 
     /// Messages that wait to be handed over.
@@ -69,7 +82,7 @@ impl Batch {
         node: &Node,
         cx: &mut Context,
         input: &[u8],
-        mountpoint: &str,
+        mountpoint: &Arc<str>,
         mut outgoing: Outgoing<'_>,
     ) -> bool {
         let publication = outgoing.publication;
@@ -100,22 +113,26 @@ impl Batch {
     }
 
     /// The route of a message: the one of the message before it when the topics agree.
-    fn route(&mut self, node: &Node, input: &[u8], mountpoint: &str, publication: &Publication<'_>) -> usize {
+    fn route(&mut self, node: &Node, input: &[u8], mountpoint: &Arc<str>, publication: &Publication<'_>) -> usize {
         if let Some(last) = self.items.last() {
             let span = if last.is_in_arena { &self.arena[last.start..] } else { &input[last.start..] };
-            if &span[..last.head.layout.topic_len as usize] == publication.topic() {
+            let is_same_topic = &span[..last.head.layout.topic_len as usize] == publication.topic();
+            if is_same_topic && *self.mountpoints[last.route] == **mountpoint {
                 return last.route;
             }
         }
-        if self.routes_used == self.routes.len() {
+        let place = self.routes_used;
+        if place == self.routes.len() {
             self.routes.push(Route::new());
+            self.mountpoints.push(mountpoint.clone());
+        } else if !Arc::ptr_eq(&self.mountpoints[place], mountpoint) {
+            self.mountpoints[place] = mountpoint.clone();
         }
-        node.router.read().route(mountpoint, publication.topic_text(), &mut self.routes[self.routes_used]);
-        if self.routes[self.routes_used].targets.is_empty() && self.routes[self.routes_used].groups.is_empty() {
-            return self.routes_used;
+        node.router.read().route(mountpoint, publication.topic_text(), &mut self.routes[place]);
+        if !self.routes[place].targets.is_empty() || !self.routes[place].groups.is_empty() {
+            self.routes_used += 1;
         }
-        self.routes_used += 1;
-        self.routes_used - 1
+        place
     }
 
     /// Hands all noted messages over. No session may be locked by the caller.
@@ -139,6 +156,7 @@ impl Batch {
         while start < outgoing.len() {
             let route = route_of[start];
             let length = route_of[start..].iter().take_while(|other| **other == route).count();
+            self.run_at = route;
             self.dispatch_run(node, cx, &routes[route], &mut outgoing[start..start + length]);
             start += length;
         }
@@ -198,8 +216,8 @@ impl Batch {
         self.random ^= self.random << 17;
         let policy = cx.settings.shared_subscription_policy;
         let origin = outgoing.publication.head.origin;
-        let limit = cx.settings.queue_limit(true);
-        let Some(member) = group.select(policy, self.random, origin, |session| session.can_take(limit)) else {
+        let limits = (cx.settings.queue_limit(true), cx.settings.queue_limit(false));
+        let Some(member) = group.select(policy, self.random, origin, |session| session.can_take(limits)) else {
             cx.tally.add(Counter::QueueMessageDrop, 1);
             return;
         };
@@ -219,7 +237,8 @@ impl Batch {
         if let Receiver::Internal(name) = session.receiver() {
             for outgoing in run {
                 if let Some(delivery) = choose(&outgoing.publication.head) {
-                    deliver_inside(node, cx, name, outgoing, delivery);
+                    let mountpoint = self.mountpoints[self.run_at].clone();
+                    deliver_inside(node, cx, name, mountpoint, outgoing, delivery);
                 }
             }
         } else if session.attached().count() > 0 {
@@ -357,7 +376,8 @@ impl Batch {
 fn deliver_inside(
     node: &Node,
     cx: &mut Context,
-    name: &std::sync::Arc<str>,
+    name: &Arc<str>,
+    mountpoint: Arc<str>,
     outgoing: &mut Outgoing<'_>,
     delivery: &Delivery,
 ) {
@@ -365,7 +385,7 @@ fn deliver_inside(
     let event = Event::Message {
         hook: None,
         subscriber: name.clone(),
-        identity: node.nobody(),
+        identity: Identity { mountpoint, ..node.nobody() },
         message: outgoing.keep(),
         qos: head.qos.min(delivery.qos),
         retain: head.retain && delivery.retain_as_published,

@@ -9,92 +9,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::hooks::{Hooks, Identity};
 use crate::message::Message;
-
-bitflags::bitflags! {
-    /// Hooks that Python listens to. What nobody listens to is not even built.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-    pub struct Hooks: u32 {
-        /// Decide on a CONNECT.
-        const AUTH_ON_REGISTER = 1;
-        /// Decide on a PUBLISH.
-        const AUTH_ON_PUBLISH = 1 << 1;
-        /// Decide on a SUBSCRIBE.
-        const AUTH_ON_SUBSCRIBE = 1 << 2;
-        /// Enhanced authentication.
-        const ON_AUTH = 1 << 3;
-        /// A client was accepted.
-        const ON_REGISTER = 1 << 4;
-        /// A publish was accepted.
-        const ON_PUBLISH = 1 << 5;
-        /// A subscription was made.
-        const ON_SUBSCRIBE = 1 << 6;
-        /// A client asked to unsubscribe.
-        const ON_UNSUBSCRIBE = 1 << 7;
-        /// A message is sent to a client.
-        const ON_DELIVER = 1 << 8;
-        /// A message is stored for an offline client.
-        const ON_OFFLINE_MESSAGE = 1 << 9;
-        /// A session got its client.
-        const ON_CLIENT_WAKEUP = 1 << 10;
-        /// A persistent session lost its client.
-        const ON_CLIENT_OFFLINE = 1 << 11;
-        /// A session ended with its connection.
-        const ON_CLIENT_GONE = 1 << 12;
-        /// A session was offline for too long.
-        const ON_SESSION_EXPIRED = 1 << 13;
-        /// Subscriptions are gone.
-        const ON_TOPIC_UNSUBSCRIBED = 1 << 14;
-        /// A message was dropped.
-        const ON_MESSAGE_DROP = 1 << 15;
-    }
-}
-
-/// VerneMQ's names of the hooks, in the order of the bits.
-pub const HOOK_NAMES: [&str; 16] = [
-    "auth_on_register",
-    "auth_on_publish",
-    "auth_on_subscribe",
-    "on_auth",
-    "on_register",
-    "on_publish",
-    "on_subscribe",
-    "on_unsubscribe",
-    "on_deliver",
-    "on_offline_message",
-    "on_client_wakeup",
-    "on_client_offline",
-    "on_client_gone",
-    "on_session_expired",
-    "on_topic_unsubscribed",
-    "on_message_drop",
-];
-
-impl Hooks {
-    /// The hook of this name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        let position = HOOK_NAMES.iter().position(|known| *known == name)?;
-        Some(Self::from_bits_retain(1 << position))
-    }
-
-    /// VerneMQ's name of a single hook.
-    pub fn name(self) -> &'static str {
-        HOOK_NAMES.get(self.bits().trailing_zeros() as usize).copied().unwrap_or("unknown")
-    }
-}
-
-/// Who a client is.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// Name space of topics and client ids.
-    pub mountpoint: Arc<str>,
-    /// Client id.
-    pub client_id: Arc<str>,
-    /// User name.
-    pub username: Option<Arc<str>>,
-    /// 3, 4 or 5.
-    pub protocol_version: u8,
-}
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +127,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether somebody waits for it, or it is a delivery.
+    fn is_acted_upon(&self) -> bool {
+        match self {
+            Self::Register(_) | Self::Publish { .. } | Self::Subscribe { .. } | Self::Auth { .. } => true,
+            Self::Message { hook, .. } => hook.is_none(),
+            Self::Session { .. } | Self::Subscription { .. } | Self::Log { .. } => false,
+        }
+    }
+
+    /// Bytes of the message in it.
+    fn message_size(&self) -> usize {
+        match self {
+            Self::Publish { message, .. } | Self::Message { message, .. } => message.size(),
+            _ => 0,
+        }
+    }
+}
+
 /// What Python needs to decide on a CONNECT.
 #[derive(Clone, Debug)]
 pub struct RegisterRequest {
@@ -235,6 +170,8 @@ pub struct RegisterRequest {
 #[derive(Debug, Default)]
 struct Waiting {
     events: VecDeque<Event>,
+    /// Bytes of the messages in them.
+    bytes: usize,
     /// The descriptor is readable.
     is_signalled: bool,
 }
@@ -261,12 +198,16 @@ impl EventQueue {
         self.reader.as_raw_fd()
     }
 
-    /// Adds an event, or says no when `limit` events wait.
-    pub fn push(&self, event: Event, limit: usize) -> bool {
+    /// Adds an event, or says no when `limit` events or `limit_bytes` of messages wait. What nobody acts upon may take
+    /// half of the room only, so that a flood of it does not keep questions and deliveries out.
+    pub fn push(&self, event: Event, limit: usize, limit_bytes: usize) -> bool {
+        let share = if event.is_acted_upon() { 1 } else { 2 };
+        let size = event.message_size();
         let mut waiting = self.waiting.lock();
-        if waiting.events.len() >= limit {
+        if waiting.events.len() >= limit.div_ceil(share) || waiting.bytes + size > limit_bytes / share {
             return false;
         }
+        waiting.bytes += size;
         waiting.events.push_back(event);
         if !waiting.is_signalled {
             waiting.is_signalled = true;
@@ -281,7 +222,8 @@ impl EventQueue {
     pub fn drain(&self, limit: usize) -> Vec<Event> {
         let mut waiting = self.waiting.lock();
         let count = limit.min(waiting.events.len());
-        let taken = waiting.events.drain(..count).collect();
+        let taken: Vec<Event> = waiting.events.drain(..count).collect();
+        waiting.bytes -= taken.iter().map(Event::message_size).sum::<usize>();
         if waiting.events.is_empty() && waiting.is_signalled {
             waiting.is_signalled = false;
             let read = (&self.reader).read(&mut [0; 8]);
@@ -316,8 +258,8 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_keeps_its_order() {
         let queue = EventQueue::new().unwrap();
-        assert!((0..3).all(|number| queue.push(log(number), 3)));
-        assert!(!queue.push(log(3), 3));
+        assert!((0..3).all(|number| queue.push(log(number), 6, usize::MAX)));
+        assert!(!queue.push(log(3), 6, usize::MAX));
         let texts: Vec<_> = queue
             .drain(10)
             .into_iter()
@@ -330,22 +272,23 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_logs_leaves_room_for_questions() {
+        let queue = EventQueue::new().unwrap();
+        while queue.push(log(0), 10, usize::MAX) {}
+        assert_eq!(queue.len(), 5);
+        let identity = Identity { mountpoint: "".into(), client_id: "c".into(), username: None, protocol_version: 5 };
+        let question = Event::Subscribe { ticket: 1, identity, filters: Vec::new(), properties: Vec::new() };
+        assert!(queue.push(question, 10, usize::MAX));
+    }
+
+    #[test]
     fn the_descriptor_is_quiet_after_everything_was_drained() {
         let queue = EventQueue::new().unwrap();
-        queue.push(log(0), 10);
-        queue.push(log(1), 10);
+        queue.push(log(0), 10, usize::MAX);
+        queue.push(log(1), 10, usize::MAX);
         assert_eq!(queue.drain(1).len(), 1);
         assert!(queue.waiting.lock().is_signalled);
         assert_eq!(queue.drain(1).len(), 1);
         assert!(!is_readable(&queue));
-    }
-
-    #[test]
-    fn hooks_are_found_by_their_names() {
-        for (position, name) in HOOK_NAMES.iter().enumerate() {
-            let hook = Hooks::by_name(name).unwrap();
-            assert_eq!((hook.bits(), hook.name()), (1 << position, *name));
-        }
-        assert_eq!(Hooks::by_name("on_nothing"), None);
     }
 }

@@ -48,7 +48,7 @@ pub enum Flushed {
     All,
     /// The socket takes no more now; its owner goes on when it does.
     Blocked,
-    /// The connection is broken; its owner will notice.
+    /// The connection is broken, which its owner has been told.
     Broken,
 }
 
@@ -56,6 +56,9 @@ pub enum Flushed {
 pub trait Owner: Send + Sync + fmt::Debug {
     /// The connection is over and its last packet is written: wait for the peer to close, then forget it.
     fn drain(&self, slot: usize, connection_id: u64);
+
+    /// A write has found the connection broken: end it as lost.
+    fn lost(&self, slot: usize, connection_id: u64);
 }
 
 /// A connection as a session sees it.
@@ -80,8 +83,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Writes as much of the output as the socket takes.
+    /// Writes as much of the output as the socket takes. A broken connection counts as blocked from then on.
     pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
+        let outcome = self.write(cx, connection);
+        self.is_blocked = outcome != Flushed::All;
+        if outcome == Flushed::Broken {
+            self.owner.lost(self.slot, self.connection_id);
+        }
+        outcome
+    }
+
+    fn write(&self, cx: &mut Context, connection: &mut Connection) -> Flushed {
         while !connection.output.is_empty() {
             let written = if let Some(bytes) = connection.output.single_slice() {
                 (&*self.socket).write(bytes)
@@ -97,15 +109,11 @@ impl Link {
                     connection.bytes_sent += count as u64;
                     cx.tally.add(Counter::BytesSent, count as u64);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.is_blocked = true;
-                    return Flushed::Blocked;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Flushed::Broken,
             }
         }
-        self.is_blocked = false;
         Flushed::All
     }
 

@@ -4,7 +4,11 @@
 //!
 //! 1. a shard of the [`Registry`] (who has which client id),
 //! 2. one session ([`SessionRef::lock`]), never two at a time,
-//! 3. routing table, retained messages, deadlines, event queue: leaves, nothing is locked under them.
+//! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections,
+//!    mailboxes of workers: leaves, nothing is locked under them.
+//!
+//! One exception: a further connection of a shared client id (`allow_multiple_sessions`) may lock the session that it
+//! belongs to, never the other way round.
 //!
 //! A publisher's own lock is given back before its messages are handed to other sessions, which is what [`Batch`] is for.
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -16,8 +16,9 @@ use crate::protocol::{Context, Outgoing, Will};
 use crate::routing::Subscriber;
 use crate::settings::Settings;
 
-use super::events::{Event, EventQueue, Hooks, Identity, Level};
+use super::events::{Event, EventQueue, Level};
 use super::{Batch, Registry, RetainedStore, Router, SessionRef, SessionState};
+use crate::hooks::{Hooks, Identity};
 
 /// The engine's clock: milliseconds since it was made.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,11 @@ impl Clock {
         start + std::time::Duration::from_millis(at).as_secs_f64()
     }
 }
+
+/// Deadlines that are dealt with in one turn of the worker that watches them.
+const DEADLINES_A_TURN_MAX: usize = 1_000;
+/// A full retained store is searched for expired messages no more often than this.
+const FULL_SWEEP_INTERVAL_MS: Millis = 60_000;
 
 /// When something is due for a session that is offline: its end, or its will.
 pub type Deadline = (Millis, u64);
@@ -71,6 +77,8 @@ pub struct Node {
     deadlines: Mutex<BTreeMap<Deadline, SessionRef>>,
     /// When the earliest deadline is due.
     next_deadline: AtomicU64,
+    /// A deadline has become the earliest, which the worker that watches them may not know.
+    has_deadline_moved: AtomicBool,
     next_session_id: AtomicU64,
     next_connection_id: AtomicU64,
     nobody: Identity,
@@ -93,6 +101,7 @@ impl Node {
             tickets: Mutex::default(),
             deadlines: Mutex::default(),
             next_deadline: AtomicU64::new(NEVER),
+            has_deadline_moved: AtomicBool::new(false),
             next_session_id: AtomicU64::new(1),
             next_connection_id: AtomicU64::new(1),
             nobody: Identity { mountpoint: empty.clone(), client_id: empty, username: None, protocol_version: 0 },
@@ -145,7 +154,7 @@ impl Node {
 
     /// Queues an event. False, and counted: the queue is full.
     pub fn emit(&self, cx: &mut Context, event: Event) -> bool {
-        let is_queued = self.events.push(event, cx.settings.event_queue_limit);
+        let is_queued = self.events.push(event, cx.settings.event_queue_limit, cx.settings.event_queue_bytes);
         if !is_queued {
             cx.tally.add(Counter::EventsDropped, 1);
         }
@@ -250,7 +259,11 @@ impl Node {
         }
         let message = outgoing.keep();
         let limit = cx.settings.max_retained_messages;
-        if !self.retained.write().set(mountpoint, message, limit) {
+        let mut retained = self.retained.write();
+        if retained.set(mountpoint, message.clone(), limit) {
+            return;
+        }
+        if retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS) == 0 || !retained.set(mountpoint, message, limit) {
             cx.tally.add(Counter::RetainedRefused, 1);
         }
     }
@@ -287,11 +300,16 @@ impl Node {
         self.next_deadline.load(Ordering::Acquire)
     }
 
-    /// Puts the earlier of a session's end and its will among the deadlines. True: it is earlier than all others.
-    pub fn schedule(&self, state: &mut SessionState, session: &SessionRef) -> bool {
+    /// Whether a deadline has become the earliest since this was asked last: then the worker that watches them has to wake.
+    pub fn take_deadline_moved(&self) -> bool {
+        self.has_deadline_moved.load(Ordering::Acquire) && self.has_deadline_moved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Puts the earlier of a session's end and its will among the deadlines.
+    pub fn schedule(&self, state: &mut SessionState, session: &SessionRef) {
         let due = [state.expires_at, state.will_at].into_iter().flatten().min();
         if due == state.deadline {
-            return false;
+            return;
         }
         let mut deadlines = self.deadlines.lock();
         if let Some(old) = state.deadline {
@@ -302,12 +320,15 @@ impl Node {
         }
         state.deadline = due;
         let next = deadlines.first_key_value().map_or(NEVER, |((at, _), _)| *at);
-        self.next_deadline.swap(next, Ordering::AcqRel) > next
+        if self.next_deadline.swap(next, Ordering::AcqRel) > next {
+            self.has_deadline_moved.store(true, Ordering::Release);
+        }
     }
 
-    /// Publishes wills and ends sessions whose time has come.
+    /// Publishes wills and ends sessions whose time has come, so many that others get their turn.
     pub fn run_deadlines(&self, cx: &mut Context, batch: &mut Batch) {
-        while let Some(session) = self.take_due(cx.now) {
+        for _ in 0..DEADLINES_A_TURN_MAX {
+            let Some(session) = self.take_due(cx.now) else { return };
             self.run_deadline(cx, batch, &session);
         }
     }

@@ -7,11 +7,15 @@ use crate::codec::text::parse_shared_filter;
 use crate::message::Millis;
 use crate::metrics::Counter;
 use crate::protocol::connect::Registration;
-use crate::protocol::{Connection, Context, Ending, Expiry, Session, Will};
+use crate::protocol::{Connection, Context, Ending, Expiry, Session, Subscriptions, Will};
 use crate::routing::Subscriber;
 
-use super::events::{Event, Hooks, Identity};
+use super::events::Event;
 use super::{Batch, Link, Node, Receiver, SessionRef, SessionState, SubscriberId};
+use crate::hooks::{Hooks, Identity};
+
+/// Subscriptions that leave the routing table under one lock.
+const UNROUTED_AT_ONCE: usize = 256;
 
 /// What has to be done about an old session once no lock is held.
 #[derive(Default)]
@@ -38,14 +42,23 @@ impl Node {
         let peer = link.peer;
         let mut shard = self.registry.shard(&id);
         let existing = shard.get(&id).cloned();
-        let (session, is_new) = self.choose_session(cx, batch, registration, &id, existing.as_ref(), &mut aftermath);
+        let (mut session, mut is_new) =
+            self.choose_session(cx, batch, registration, &id, existing.as_ref(), &mut aftermath);
+        let is_present = !is_new && session.main().is_none() && !registration.clean_start;
+        let joined = self.join(cx, batch, &session, (link, connection), |cx, session, connection| {
+            session.attach(cx, registration, connection, is_present);
+        });
+        if let Err(parts) = joined {
+            // It ended between the choice and now: its time was up, or an operator removed it.
+            (session, is_new) = (self.new_session(cx, registration, &id, None), true);
+            let joined = self.join(cx, batch, &session, parts, |cx, session, connection| {
+                session.attach(cx, registration, connection, false);
+            });
+            debug_assert!(joined.is_ok(), "nobody else knows the new session");
+        }
         if is_new && session.main().is_none() {
             shard.insert(id, session.clone());
         }
-        let is_present = !is_new && session.main().is_none();
-        self.attach(cx, batch, &session, (link, connection), |cx, session, connection| {
-            session.attach(cx, registration, connection, is_present);
-        });
         drop(shard);
         self.settle(cx, batch, aftermath);
         self.emit_session(cx, Hooks::ON_REGISTER, &registration.identity, Some(peer), &"");
@@ -70,19 +83,21 @@ impl Node {
             return (self.new_session(cx, registration, id, None), true);
         }
         if cx.settings.allow_multiple_sessions && (state.link.is_some() || old.attached().count() > 0) {
-            let has_client = state.link.is_some();
-            drop(state);
-            if !has_client {
+            if state.link.is_none() {
                 return (old.clone(), false);
             }
             let session = self.new_session(cx, registration, id, Some(old.clone()));
+            // Under the lock, so that the session cannot end before it knows of its further connection.
             old.attached().add(session.clone());
             return (session, true);
         }
+        // A session that ends with its connection ends with this one: nobody goes on with it [MQTT-3.1.2-6].
+        let ends = state.link.is_some() && state.session.expiry == Expiry::WithConnection;
+        let is_clean = registration.clean_start || ends;
         if state.link.is_some() {
-            take_over(cx, batch, old, &mut state, registration.clean_start, aftermath);
+            take_over(cx, batch, old, &mut state, is_clean, aftermath);
         }
-        if !registration.clean_start {
+        if !is_clean {
             // The client is back in time: its will is not sent [MQTT-3.1.3-9].
             state.pending_will = None;
             return (old.clone(), false);
@@ -109,34 +124,32 @@ impl Node {
         SessionRef::new(session, id.clone(), Receiver::Client, main)
     }
 
-    /// Joins a session and a connection; `attach` does so on the protocol's side.
-    fn attach(
+    /// Joins a session and a connection; `attach` does so on the protocol's side. Gives them back when the session is over.
+    fn join(
         &self,
         cx: &mut Context,
         batch: &mut Batch,
         session: &SessionRef,
         (link, mut connection): (Link, Box<Connection>),
         attach: impl FnOnce(&mut Context, &mut Session, Box<Connection>),
-    ) {
+    ) -> Result<(), (Link, Box<Connection>)> {
         let mut state = session.lock();
+        if state.is_ended {
+            return Err((link, connection));
+        }
         batch.pool.lend(&mut connection);
         state.link = Some(link);
         state.expires_at = None;
         state.will_at = None;
         self.schedule(&mut state, session);
         attach(cx, &mut state.session, connection);
-        if session.main().is_some() {
-            // A further connection shares the queue of its client id only as long as it lasts.
-            state.session.expiry = Expiry::WithConnection;
-        }
         session.set_online(true);
         self.emit_notices(cx, &state.session.identity);
         batch.flush_later(&mut state, session);
+        Ok(())
     }
 
     /// A connection of a client is over. Does nothing when the session has another connection by now.
-    ///
-    /// True: a deadline was set that is earlier than all others, so the worker that watches them must be woken.
     pub fn connection_ended(
         &self,
         cx: &mut Context,
@@ -144,12 +157,11 @@ impl Node {
         session: &SessionRef,
         connection_id: u64,
         ending: &Ending,
-    ) -> bool {
+    ) {
         let state = session.lock();
-        if state.link.as_ref().is_none_or(|link| link.connection_id != connection_id) {
-            return false;
+        if state.link.as_ref().is_some_and(|link| link.connection_id == connection_id) {
+            self.end_connection(cx, batch, session, state, ending);
         }
-        self.end_connection(cx, batch, session, state, ending)
     }
 
     /// Ends a session's connection, and the session where it lasts no longer.
@@ -160,9 +172,13 @@ impl Node {
         session: &SessionRef,
         mut state: MutexGuard<'_, SessionState>,
         ending: &Ending,
-    ) -> bool {
+    ) {
         let link = state.link.take();
         session.set_online(false);
+        if session.main().is_some() {
+            // A further connection shares a client id for as long as it lasts, whatever it asked for.
+            state.session.expiry = Expiry::WithConnection;
+        }
         let detached = state.session.detach(cx, ending);
         let identity = state.session.identity.clone();
         self.emit_notices(cx, &identity);
@@ -172,7 +188,9 @@ impl Node {
         if let Expiry::After(seconds) = detached.expiry {
             state.expires_at = Some(cx.now + Millis::from(seconds) * 1_000);
         }
-        let is_earliest = !is_over && self.schedule(&mut state, session);
+        if !is_over {
+            self.schedule(&mut state, session);
+        }
         drop(state);
         if let Some(will) = will_now {
             self.publish_will(cx, batch, &identity, &will);
@@ -182,7 +200,6 @@ impl Node {
         if is_over {
             self.forget(cx, session);
         }
-        is_earliest
     }
 
     /// Publishes wills and clears away sessions, with no lock held.
@@ -191,6 +208,8 @@ impl Node {
             self.publish_will(cx, batch, &identity, &will);
         }
         if let Some(session) = aftermath.ended {
+            let identity = session.lock().session.identity.clone();
+            self.emit_session(cx, Hooks::ON_CLIENT_GONE, &identity, None, &"the session was discarded");
             self.forget(cx, &session);
         }
     }
@@ -206,25 +225,15 @@ impl Node {
         state.session.pending = crate::queue::Pending::default();
         let identity = state.session.identity.clone();
         drop(state);
-        let id = session.subscriber_id();
-        if !subscriptions.is_empty() {
-            let mut router = self.router.write();
-            for filter in subscriptions.keys() {
-                match parse_shared_filter(filter) {
-                    Ok(Some((group, topic_filter))) => {
-                        router.unsubscribe(&id.mountpoint, topic_filter, Some(group), session.id())
-                    }
-                    _ => router.unsubscribe(&id.mountpoint, filter, None, session.id()),
-                };
-            }
+        if let Some(main) = session.main() {
+            self.leave_main(cx, main, session.id(), subscriptions);
+            return;
         }
+        let id = session.subscriber_id();
+        self.unroute(session, &subscriptions);
         if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) && !subscriptions.is_empty() {
             let filters = subscriptions.into_iter().map(|(filter, options)| (filter.into(), options.qos)).collect();
             self.emit(cx, Event::Subscription { hook: Hooks::ON_TOPIC_UNSUBSCRIBED, identity, filters });
-        }
-        if let Some(main) = session.main() {
-            self.leave_main(cx, main, session.id());
-            return;
         }
         let mut shard = self.registry.shard(id);
         if shard.get(id).is_some_and(|current| current.id() == session.id()) {
@@ -232,10 +241,29 @@ impl Node {
         }
     }
 
-    /// The last connection of a shared client id is gone: the session that it shared ends too if it is clean.
-    fn leave_main(&self, cx: &mut Context, main: &SessionRef, id: u64) {
+    /// Takes a session's subscriptions out of the routing table, in slices so that publishers get their turn.
+    fn unroute(&self, session: &SessionRef, subscriptions: &Subscriptions) {
+        let mountpoint = &session.subscriber_id().mountpoint;
+        let filters: Vec<&str> = subscriptions.keys().map(|filter| &**filter).collect();
+        for slice in filters.chunks(UNROUTED_AT_ONCE) {
+            let mut router = self.router.write();
+            for filter in slice {
+                match parse_shared_filter(filter) {
+                    Ok(Some((group, topic_filter))) => {
+                        router.unsubscribe(mountpoint, topic_filter, Some(group), session.id())
+                    }
+                    _ => router.unsubscribe(mountpoint, filter, None, session.id()),
+                };
+            }
+        }
+    }
+
+    /// A further connection of a client id is gone. What it subscribed to belongs to the client id; the session of that
+    /// ends with its last connection if it is clean.
+    fn leave_main(&self, cx: &mut Context, main: &SessionRef, id: u64, subscriptions: Subscriptions) {
         main.attached().remove(id);
         let mut state = main.lock();
+        state.session.subscriptions.extend(subscriptions);
         let is_over = state.link.is_none()
             && main.attached().count() == 0
             && state.session.expiry == Expiry::WithConnection

@@ -11,6 +11,7 @@ use crate::routing::RetainedTrie;
 pub struct RetainedStore {
     tries: HashMap<Arc<str>, RetainedTrie<Message>, ahash::RandomState>,
     count: usize,
+    swept_at: Millis,
 }
 
 impl RetainedStore {
@@ -48,8 +49,14 @@ impl RetainedStore {
         }
     }
 
+    /// Sweeps unless that was done within `interval_ms`.
+    pub fn sweep_if_due(&mut self, now: Millis, interval_ms: Millis) -> usize {
+        if self.swept_at > 0 && now < self.swept_at + interval_ms { 0 } else { self.sweep(now) }
+    }
+
     /// Forgets what has expired and tells how many went.
     pub fn sweep(&mut self, now: Millis) -> usize {
+        self.swept_at = now;
         let before = self.count;
         for trie in self.tries.values_mut() {
             trie.retain(|_, message| !message.publication().is_expired(now));

@@ -158,12 +158,13 @@ impl SessionRef {
         self.0.main.as_ref()
     }
 
-    /// Whether a shared group may choose this session: it has a client whose queue is not full.
-    pub fn can_take(&self, limit: usize) -> bool {
+    /// Whether a shared group may choose this session: its queue is not full. Limits: of an online and of an offline queue.
+    pub fn can_take(&self, (online, offline): (usize, usize)) -> bool {
         if matches!(self.0.receiver, Receiver::Internal(_)) || self.0.attached.count() > 0 {
             return true;
         }
         let state = self.0.state.lock();
+        let limit = if state.link.is_some() { online } else { offline };
         !state.is_ended && state.session.pending.len() < limit
     }
 

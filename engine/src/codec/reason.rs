@@ -171,6 +171,12 @@ impl ReasonCode {
         }
     }
 
+    /// This code, or 0x80 where a packet of this kind may not carry it: a plugin may refuse with any code it likes.
+    #[must_use]
+    pub const fn fit_for(self, packet: PacketType) -> Self {
+        if self.is_allowed_in(packet) { self } else { Self::UNSPECIFIED_ERROR }
+    }
+
     /// Bytes seen as reason codes, without a copy.
     pub(super) fn from_bytes(bytes: &[u8]) -> &[Self] {
         // SAFETY: `ReasonCode` is `repr(transparent)` over `u8`, so a slice of either has the same layout, alignment
@@ -205,6 +211,22 @@ mod tests {
                 .any(|packet| reason.is_allowed_in(*packet));
             assert_eq!(allowed, ReasonCode::ALL.contains(&reason), "{code:#04x}");
             assert_eq!(reason.name() == "unknown", !allowed, "{code:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_code_that_does_not_belong_in_a_packet_becomes_the_unspecified_error() {
+        use PacketType::{ConnAck, Disconnect, PubAck, PubRec, SubAck};
+        for packet in [ConnAck, Disconnect, PubAck, PubRec, SubAck] {
+            for code in 0..=u8::MAX {
+                let fit = ReasonCode(code).fit_for(packet);
+                assert!(fit.is_allowed_in(packet), "{code:#04x} in {packet:?}");
+                assert_eq!(
+                    fit == ReasonCode(code),
+                    ReasonCode(code).is_allowed_in(packet),
+                    "{code:#04x} in {packet:?}"
+                );
+            }
         }
     }
 

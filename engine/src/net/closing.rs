@@ -43,10 +43,8 @@ impl Worker {
                     }
                 }
                 drop(locked);
-                if is_ours
-                    && self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending)
-                {
-                    self.wake_keeper();
+                if is_ours {
+                    self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending);
                 }
                 !matches!(ending, Ending::Lost)
             }
@@ -69,8 +67,10 @@ impl Worker {
         slot.drain_until = now + DRAIN_MS;
         slot.throttled_until = 0;
         slot.is_output_full = false;
+        slot.has_backlog = false;
         self.arm(key, now + DRAIN_MS);
-        self.read(key);
+        // Not read here: this may run in the middle of a read, which has the buffer.
+        self.read_again(key);
     }
 
     /// Forgets a connection and closes its socket.

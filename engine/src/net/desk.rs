@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::broker::events::{Event, Hooks, Identity};
+use crate::broker::events::Event;
 use crate::broker::{Batch, Node, SessionRef};
+use crate::hooks::{Hooks, Identity};
 use crate::message::{Message, Millis, Publication};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Host, Question, Routed};
@@ -92,12 +93,13 @@ impl Host for Desk<'_> {
         self.node.router.write().unsubscribe(&self.session.subscriber_id().mountpoint, filter, group, id);
     }
 
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message)) {
+    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool) {
         let mountpoint = &self.session.subscriber_id().mountpoint;
-        self.node.retained.read().matching(mountpoint, filter, now, &mut |message| {
-            visit(message);
-            true
-        });
+        self.node.retained.read().matching(mountpoint, filter, now, visit);
+    }
+
+    fn retained_count(&mut self) -> usize {
+        self.node.retained.read().len()
     }
 
     fn notify(&mut self, cx: &mut Context, hook: Hooks, identity: &Identity, filters: Vec<(String, u8)>) {

@@ -1,9 +1,10 @@
 //! CONNECT: from the first bytes to a session, with whatever Python has to say in between.
 
 use crate::broker::Link;
-use crate::broker::events::{Event, Hooks, RegisterRequest};
+use crate::broker::events::{Event, RegisterRequest};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
-use crate::message::NEVER;
+use crate::hooks::Hooks;
+use crate::message::{Message, NEVER, Publication};
 use crate::metrics::{Reasoned, Versioned};
 use crate::protocol::connect::{Refusal, Registration, admit};
 use crate::protocol::{Cause, Connection, Decision, Ending, Step, Verdict};
@@ -177,10 +178,16 @@ impl Worker {
             }
             Decision::Continue if pending == Pending::Auth => {
                 deciding.pending = Pending::ClientAuth;
+                slot.step_since = self.cx.now;
                 self.write_auth(key, &registration, verdict.data.as_deref());
                 return Step::Continue;
             }
             Decision::Allow | Decision::Continue => {}
+        }
+        if pending == Pending::Will {
+            // Who the client is was decided before; this verdict is about the will.
+            change_will(&mut registration, verdict);
+            return self.accept_client(key, &registration);
         }
         if let Some(client_id) = &verdict.client_id {
             registration.identity.client_id = client_id.as_str().into();
@@ -194,11 +201,7 @@ impl Worker {
         if pending == Pending::Auth {
             registration.authentication_answer.clone_from(&verdict.data);
         }
-        if pending == Pending::Will {
-            self.accept_client(key, &registration)
-        } else {
-            self.authorise_will(key, registration)
-        }
+        self.authorise_will(key, registration)
     }
 
     fn write_auth(&mut self, key: usize, registration: &Registration, data: Option<&[u8]>) {
@@ -278,6 +281,21 @@ impl Worker {
             self.cx.tally.add(crate::metrics::Counter::BytesSent, count as u64);
         }
     }
+}
+
+/// Changes the will of a CONNECT as a verdict says.
+fn change_will(registration: &mut Registration, verdict: &Verdict) {
+    let Some(will) = &mut registration.will else { return };
+    let kept = will.message.publication();
+    let mut head = kept.head;
+    head.qos = verdict.qos.unwrap_or(head.qos).min(2);
+    head.retain = verdict.retain.unwrap_or(head.retain);
+    let topic = verdict.topic.as_deref().map_or(kept.topic(), str::as_bytes);
+    let properties = verdict.properties.as_deref().unwrap_or(kept.properties());
+    let payload = verdict.payload.as_deref().unwrap_or(kept.payload());
+    let mut span = Vec::new();
+    head.layout = Publication::compose(&mut span, topic, properties, payload);
+    will.message = Message::keep(&Publication { head, span: &span });
 }
 
 fn not_connect() -> Step {

@@ -1,7 +1,7 @@
 //! Sockets and threads: listeners, and the workers that own the connections which come in through them.
 //!
-//! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by the worker that
-//! accepted it. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
+//! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by one worker: the one
+//! that accepted it, or another that had fewer connections at the time. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
 //! worker goes on when the kernel says so.
 
 mod closing;
@@ -55,6 +55,13 @@ pub enum Mail {
         /// Which one, since the place may have another by now.
         connection_id: u64,
     },
+    /// A write has found that a connection is broken.
+    Lost {
+        /// Its place.
+        slot: usize,
+        /// Which one, since the place may have another by now.
+        connection_id: u64,
+    },
     /// Look at the clock: a deadline was set.
     LookAtDeadlines,
     /// Close everything and end.
@@ -95,6 +102,10 @@ impl Owner for Mailbox {
     fn drain(&self, slot: usize, connection_id: u64) {
         self.send(Mail::Drain { slot, connection_id });
     }
+
+    fn lost(&self, slot: usize, connection_id: u64) {
+        self.send(Mail::Lost { slot, connection_id });
+    }
 }
 
 /// Position of the worker in a ticket.
@@ -104,8 +115,8 @@ const TICKET_WORKER_SHIFT: u32 = 48;
 #[derive(Debug)]
 pub struct Workers {
     mailboxes: Vec<Arc<Mailbox>>,
-    threads: Vec<JoinHandle<()>>,
-    are_done: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    are_stopped: AtomicBool,
 }
 
 impl Workers {
@@ -118,14 +129,13 @@ impl Workers {
             workers.push(worker);
             mailboxes.push(mailbox);
         }
-        let are_done = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(count);
         for (index, mut worker) in workers.into_iter().enumerate() {
             worker.set_colleagues(mailboxes.clone());
             let thread = std::thread::Builder::new().name(format!("strogoff-worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
         }
-        Ok(Self { mailboxes, threads, are_done })
+        Ok(Self { mailboxes, threads: Mutex::new(threads), are_stopped: AtomicBool::new(false) })
     }
 
     /// Lets every worker accept from a socket.
@@ -156,17 +166,29 @@ impl Workers {
         self.mailboxes[0].send(Mail::LookAtDeadlines);
     }
 
+    /// Connections of all workers.
+    pub fn connections(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether [`Workers::stop`] was called.
+    pub fn are_stopped(&self) -> bool {
+        self.are_stopped.load(Ordering::Acquire)
+    }
+
     /// Ends all workers; those that take longer than `timeout` are left alone. True: all have ended.
-    pub fn stop(&mut self, timeout: Duration) -> bool {
-        if self.are_done.swap(true, Ordering::AcqRel) {
-            return self.threads.is_empty();
+    pub fn stop(&self, timeout: Duration) -> bool {
+        self.are_stopped.store(true, Ordering::Release);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return true;
         }
         for mailbox in &self.mailboxes {
             mailbox.send(Mail::Stop);
         }
         let end = Instant::now() + timeout;
         let mut are_all_done = true;
-        for thread in self.threads.drain(..) {
+        for thread in threads {
             while !thread.is_finished() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -4,14 +4,15 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::codec::{FrameStep, ReasonCode, next_frame};
+use crate::message::Millis;
 use crate::metrics::Counter;
-use crate::protocol::{Ending, Step, Verdict};
+use crate::protocol::{Context, Ending, Step, Verdict};
 
 use super::desk::Desk;
 use super::slot::{Slot, Stage};
 use super::worker::{READ_BYTES, Worker};
 use crate::broker::events::Level;
-use crate::broker::{Batch, SessionRef};
+use crate::broker::{SessionRef, SessionState};
 
 /// Packet types that must not overtake the publishes before them.
 const SUBSCRIBE: u8 = 8;
@@ -42,14 +43,17 @@ impl Worker {
     /// Reads once from a connection, if that makes sense now, and processes what came.
     pub(super) fn read(&mut self, key: usize) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if !slot.is_readable || !slot.may_read(self.cx.now) {
+        if !slot.may_read(self.cx.now) {
+            return;
+        }
+        if slot.has_backlog {
+            return self.resume(key);
+        }
+        if !slot.is_readable {
             return;
         }
         if matches!(slot.stage, Stage::Draining) {
             return self.read_and_forget(key);
-        }
-        if slot.has_backlog {
-            return self.resume(key);
         }
         if slot.needed > READ_BYTES {
             return self.read_large(key);
@@ -124,11 +128,14 @@ impl Worker {
         }
     }
 
-    fn read_again(&mut self, key: usize) {
-        if let Some(slot) = self.slots.get(key)
-            && slot.is_readable
+    /// Has a connection read again after the others had their turn, if there may be more to do.
+    pub(super) fn read_again(&mut self, key: usize) {
+        if let Some(slot) = self.slots.get_mut(key)
+            && !slot.is_queued
+            && (slot.is_readable || slot.has_backlog)
             && slot.may_read(self.cx.now)
         {
+            slot.is_queued = true;
             self.ready.push(key);
         }
     }
@@ -144,7 +151,7 @@ impl Worker {
     pub(super) fn process(&mut self, key: usize, input: &[u8]) {
         if catch_unwind(AssertUnwindSafe(|| self.process_bytes(key, input))).is_err() {
             // What is half done belongs to this connection alone; locks are released by unwinding.
-            self.batch = Batch::default();
+            self.batch.abandon();
             self.cx.notices.clear();
             self.cx.tally.add(Counter::Panic, 1);
             let message = "a bug in the broker was met while a packet was processed; please report it";
@@ -179,10 +186,7 @@ impl Worker {
                     break;
                 }
                 Step::Throttle(ms) => {
-                    let until = self.cx.now + ms;
-                    slot.throttled_until = until;
-                    slot.has_backlog = true;
-                    self.arm(key, until);
+                    self.throttle(key, ms);
                     break;
                 }
                 Step::Close(ending) => return self.close(key, ending),
@@ -253,9 +257,7 @@ impl Worker {
         }
         if progress.is_output_full {
             self.batch.flush(&mut self.cx, state);
-            let connection = state.session.connection.as_ref();
-            progress.is_output_full =
-                connection.is_some_and(|connection| !connection.has_output_room(&self.cx.settings));
+            progress.is_output_full = is_stuck(state, &self.cx);
             if progress.is_output_full {
                 self.cx.tally.add(Counter::ReadPaused, 1);
             }
@@ -301,8 +303,19 @@ impl Worker {
         match step {
             Step::Close(ending) => self.close(key, ending),
             Step::Pause => {}
-            Step::Continue | Step::Throttle(_) => self.resume(key),
+            Step::Throttle(ms) => self.throttle(key, ms),
+            Step::Continue => self.resume(key),
         }
+    }
+
+    /// Leaves a connection unread for a while.
+    fn throttle(&mut self, key: usize, ms: Millis) {
+        let until = self.cx.now + ms;
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.throttled_until = until;
+            slot.has_backlog = true;
+        }
+        self.arm(key, until);
     }
 
     fn answer(&mut self, key: usize, session: &SessionRef, verdict: &Verdict) -> Step {
@@ -355,6 +368,12 @@ impl Worker {
         self.check(key);
         self.read_again(key);
     }
+}
+
+/// Whether a client must read before more is read from it: its output is full, and the kernel takes nothing.
+pub(super) fn is_stuck(state: &SessionState, cx: &Context) -> bool {
+    let (Some(link), Some(connection)) = (&state.link, &state.session.connection) else { return false };
+    link.is_blocked && !connection.has_output_room(&cx.settings)
 }
 
 fn read_some(slot: &mut Slot, buffer: &mut [u8]) -> io::Result<usize> {

@@ -69,7 +69,9 @@ pub struct Slot {
     pub is_readable: bool,
     /// The peer has closed its side.
     pub is_read_closed: bool,
-    /// The output is full: read nothing until it has drained.
+    /// It is in the worker's list of connections to be read again.
+    pub is_queued: bool,
+    /// The output is full and so is the socket: read nothing until the kernel takes more.
     pub is_output_full: bool,
     /// Read nothing until then.
     pub throttled_until: Millis,
@@ -77,6 +79,8 @@ pub struct Slot {
     pub ticket: Option<(u64, Millis)>,
     /// When the connection was accepted.
     pub opened_at: Millis,
+    /// When the handshake came one step further.
+    pub step_since: Millis,
     /// When something was read.
     pub last_received: Millis,
     /// Milliseconds of silence that are allowed; [`NEVER`]: any.
@@ -105,12 +109,14 @@ impl Slot {
             unread: Vec::new(),
             needed: 0,
             has_backlog: false,
+            is_queued: false,
             is_readable: false,
             is_read_closed: false,
             is_output_full: false,
             throttled_until: 0,
             ticket: None,
             opened_at: now,
+            step_since: now,
             last_received: now,
             silence_max: NEVER,
             drain_until: NEVER,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::metrics::Counter;
 use crate::protocol::{Context, Ending, Verdict};
 
 use super::desk::Tickets;
+use super::reading::is_stuck;
 use super::slot::{Slot, Stage};
 use super::{Accepted, ListenerState, Mail, Mailbox};
 
@@ -112,7 +114,13 @@ impl Worker {
                 }
             }
             self.node.refresh(&mut self.cx);
-            self.turn(&events);
+            if catch_unwind(AssertUnwindSafe(|| self.turn(&events))).is_err() {
+                // Its connections would hang for ever and nobody would know: a restart is the lesser evil.
+                eprintln!(
+                    "strogoff: a worker met a bug and cannot go on; the process ends. Please report the panic above."
+                );
+                std::process::abort();
+            }
         }
         self.node.metrics.absorb(&mut self.cx.tally);
     }
@@ -127,10 +135,16 @@ impl Worker {
         }
         let ready = std::mem::take(&mut self.ready);
         for key in ready {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.is_queued = false;
+            }
             self.read(key);
         }
         self.run_timers();
         self.batch.flush_all(&self.node, &mut self.cx);
+        if self.node.take_deadline_moved() {
+            self.wake_keeper();
+        }
         self.node.metrics.absorb(&mut self.cx.tally);
     }
 
@@ -165,21 +179,15 @@ impl Worker {
         let Stage::Serving(session) = &slot.stage else { return };
         let session = session.clone();
         let mut state = session.lock();
-        let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == slot.connection_id);
-        if !is_ours || !state.link.as_ref().is_some_and(|link| link.is_blocked) {
-            return;
-        }
-        if let Some(link) = &mut state.link {
+        let Some(link) = state.link.as_mut().filter(|link| link.connection_id == slot.connection_id) else { return };
+        if link.is_blocked {
             link.is_blocked = false;
+            if !self.batch.flush(&mut self.cx, &mut state) {
+                self.batch.flush_later(&mut state, &session);
+            }
+            self.node.emit_notices(&mut self.cx, &state.session.identity);
         }
-        let is_done = self.batch.flush(&mut self.cx, &mut state);
-        if !is_done {
-            self.batch.flush_later(&mut state, &session);
-        }
-        self.node.emit_notices(&mut self.cx, &state.session.identity);
-        let has_room =
-            state.session.connection.as_ref().is_none_or(|connection| connection.has_output_room(&self.cx.settings));
-        slot.is_output_full &= !has_room;
+        slot.is_output_full = is_stuck(&state, &self.cx);
     }
 
     // -- accepting -------------------------------------------------------------------------------------------------
@@ -261,6 +269,12 @@ impl Worker {
 
     fn open(&mut self, accepted: Accepted) {
         let Accepted { mut socket, peer, listener } = accepted;
+        if self.is_stopping || !listener.is_open.load(Ordering::Relaxed) {
+            // The listener was closed while the connection was on its way to this worker.
+            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+            listener.leave();
+            return;
+        }
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);
         // Small packets go out at once; what belongs together is written together anyway.
@@ -378,8 +392,7 @@ impl Worker {
         match &slot.stage {
             Stage::Connecting | Stage::Deciding(_) if slot.ticket.is_none() => {
                 // Bytes that trickle in do not buy time, a finished step of an authentication does.
-                let since = if matches!(slot.stage, Stage::Connecting) { slot.opened_at } else { slot.last_received };
-                let deadline = since + self.cx.settings.mqtt_connect_timeout;
+                let deadline = slot.step_since + self.cx.settings.mqtt_connect_timeout;
                 if deadline <= now {
                     self.cx.tally.add(Counter::SocketCloseTimeout, 1);
                     return self.close(
@@ -426,10 +439,9 @@ impl Worker {
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
                 Mail::Drain { slot, connection_id } => {
-                    if self.slots.get(slot).is_some_and(|slot| slot.connection_id == connection_id) {
-                        self.close(slot, Ending::TakenOver { keeps_will: true });
-                    }
+                    self.close_if(slot, connection_id, Ending::TakenOver { keeps_will: true });
                 }
+                Mail::Lost { slot, connection_id } => self.close_if(slot, connection_id, Ending::Lost),
                 // Waking up was the message: the time to sleep is worked out anew.
                 Mail::LookAtDeadlines => {}
                 Mail::Stop => self.stop(),
@@ -472,6 +484,13 @@ impl Worker {
         self.is_stopping = true;
         let reason = ReasonCode::SERVER_SHUTTING_DOWN;
         self.close_all(&Ending::Administrative { reason }, |slot| !matches!(slot.stage, Stage::Draining));
+    }
+
+    /// Closes what is in a place if it is still the connection that was meant.
+    fn close_if(&mut self, key: usize, connection_id: u64, ending: Ending) {
+        if self.slots.get(key).is_some_and(|slot| slot.connection_id == connection_id) {
+            self.close(key, ending);
+        }
     }
 
     fn close_all(&mut self, ending: &Ending, is_meant: impl Fn(&Slot) -> bool) {

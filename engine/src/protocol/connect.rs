@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::broker::events::Identity;
-use crate::codec::{ConnAck, Connect, Properties, ProtocolVersion, ReasonCode};
+use crate::codec::{ConnAck, Connect, PacketType, Properties, ProtocolVersion, ReasonCode};
+use crate::hooks::Identity;
 use crate::message::{Head, Message, NEVER, Publication};
 use crate::metrics::Reasoned;
 use crate::settings::Settings;
@@ -233,9 +233,10 @@ impl Refusal {
         } else if self.reason.connack_return_code_v3().is_none() {
             return;
         }
-        let connack = ConnAck { session_present: false, reason: self.reason, properties };
+        let reason = if is_v5 { self.reason.fit_for(PacketType::ConnAck) } else { self.reason };
+        let connack = ConnAck { session_present: false, reason, properties };
         if connack.encode_within(version, self.packet_size_max, out) {
-            cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, self.reason);
+            cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, reason);
         }
     }
 }

@@ -169,7 +169,12 @@ impl Connection {
         self.rate_filled_at = now;
         let refill = i64::try_from(elapsed.saturating_mul(rate)).unwrap_or(i64::MAX);
         self.rate_tokens = self.rate_tokens.saturating_add(refill).min(bucket(rate)) - TOKENS_A_MESSAGE;
-        (self.rate_tokens < 0).then(|| self.rate_tokens.unsigned_abs().div_ceil(rate).max(1))
+        self.debt_ms(rate)
+    }
+
+    /// Milliseconds to wait for publishes that were too fast and have not been waited for.
+    pub(super) fn debt_ms(&self, rate: u64) -> Option<Millis> {
+        (rate > 0 && self.rate_tokens < 0).then(|| self.rate_tokens.unsigned_abs().div_ceil(rate).max(1))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::broker::events::{Hooks, Identity};
 use crate::codec::ReasonCode;
+use crate::hooks::{Hooks, Identity};
 use crate::message::{Message, Millis, Publication};
 use crate::metrics::Tally;
 use crate::routing::SubscriptionOptions;
@@ -92,8 +92,11 @@ pub trait Host {
     /// Takes a subscription of the session in hand out of the routing table.
     fn unsubscribe(&mut self, filter: &str, group: Option<&str>);
 
-    /// Visits the retained messages that match a filter.
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message));
+    /// Visits the retained messages that match a filter until `visit` says false.
+    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool);
+
+    /// How many retained messages there are at most for one subscription.
+    fn retained_count(&mut self) -> usize;
 
     /// Tells whoever listens to `hook` that subscriptions changed.
     fn notify(&mut self, cx: &mut Context, hook: Hooks, identity: &Identity, filters: Vec<(String, u8)>);

@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use crate::broker::events::Hooks;
 use crate::codec::{QoS, encode_pubrel};
+use crate::hooks::Hooks;
 use crate::message::{Message, Millis, Publication};
 use crate::metrics::{Counter, Reasoned, Tally, Versioned};
 use crate::queue::{Full, InflightState, Queued};
@@ -84,26 +84,29 @@ impl Session {
             return Delivered::Sent;
         }
         let identifiers = delivery.identifiers.clone();
-        self.enqueue(cx, Queued { message: outgoing.keep(), qos, retain, is_retained_delivery: false, identifiers })
+        let limit = cx.settings.queue_limit(self.connection.is_some());
+        self.enqueue(cx, Queued { message: outgoing.keep(), qos, retain, identifiers }, limit)
     }
 
-    /// Hands over a retained message that a new subscription asks for; it is sent with RETAIN and ignores queue limits.
+    /// Hands over a retained message that a new subscription asks for, with RETAIN set. `limit`: messages that may wait.
+    /// False: the queue is full.
     pub fn deliver_retained(
         &mut self,
         cx: &mut Context,
         message: &Message,
         qos_max: u8,
         identifiers: SmallVec<[u32; 1]>,
-    ) {
+        limit: usize,
+    ) -> bool {
         let published = message.publication().head.qos;
         let qos = if cx.settings.upgrade_outgoing_qos { qos_max } else { published.min(qos_max) };
         cx.tally.add(Counter::QueueMessageIn, 1);
-        let queued = Queued { message: message.clone(), qos, retain: true, is_retained_delivery: true, identifiers };
+        let queued = Queued { message: message.clone(), qos, retain: true, identifiers };
         if self.pending.is_empty() && self.resend.0.is_empty() && self.has_room_for(&cx.settings, qos) {
             self.send_queued(cx, queued);
-        } else {
-            self.enqueue(cx, queued);
+            return true;
         }
+        self.enqueue(cx, queued, limit) == Delivered::Queued
     }
 
     fn has_room_for(&self, settings: &Settings, qos: u8) -> bool {
@@ -112,7 +115,7 @@ impl Session {
         })
     }
 
-    fn enqueue(&mut self, cx: &mut Context, queued: Queued) -> Delivered {
+    fn enqueue(&mut self, cx: &mut Context, queued: Queued, limit: usize) -> Delivered {
         let is_online = self.connection.is_some();
         let (qos, retain) = (queued.qos, queued.retain);
         if !is_online && qos == 0 {
@@ -122,11 +125,12 @@ impl Session {
         if !is_online {
             cx.notice(Hooks::ON_OFFLINE_MESSAGE, || queued.message.clone(), qos, retain, "");
         }
-        let limit = cx.settings.queue_limit(is_online);
         match self.pending.push(queued, cx.settings.queue_type, limit, cx.settings.queue_limit_bytes()) {
             Full::No => Delivered::Queued,
             Full::Dropped(dropped) => {
-                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                for dropped in dropped {
+                    count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                }
                 Delivered::Dropped
             }
         }

@@ -14,6 +14,7 @@
 //! 5. What has to be written stands in [`Connection::output`].
 //! 6. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
 //!
+//! The client side is [`client`].
 
 pub mod client;
 pub mod connect;
@@ -34,5 +35,5 @@ pub use context::{Context, Decision, Host, Notice, Question, Routed, Verdict};
 pub use deliver::{Delivered, Outgoing};
 pub use output::{Output, SHARE_FROM, SLICES_MAX};
 pub use receive::{Cause, Ending, Step};
-pub use session::{Detached, Expiry, Session, Will};
+pub use session::{Detached, Expiry, Session, Subscriptions, Will};
 pub use wire::FrameCache;

@@ -11,6 +11,9 @@ pub const SHARE_FROM: usize = 4_096;
 /// Slices that one write takes at most; more wait for the next.
 pub const SLICES_MAX: usize = 64;
 
+/// Bytes that have to be written before it is worth moving the rest.
+const COMPACT_FROM: usize = 16 * 1_024;
+
 /// A message whose payload is written from where it is.
 #[derive(Debug)]
 struct Shared {
@@ -110,7 +113,7 @@ impl Output {
             self.shared_waiting -= taken;
             count -= taken;
             if taken < left {
-                return;
+                break;
             }
             self.shared.pop_front();
             self.shared_written = 0;
@@ -119,14 +122,19 @@ impl Output {
         self.compact();
     }
 
+    /// Gives back the place of what is written, so that the buffer stays within twice what waits.
     fn compact(&mut self) {
         if self.written == self.buffer.len() {
             self.buffer.clear();
-            self.written = 0;
-        } else if self.shared.is_empty() && self.written >= self.buffer.len() / 2 {
+        } else if self.written >= COMPACT_FROM && self.written >= self.buffer.len() / 2 {
             self.buffer.drain(..self.written);
-            self.written = 0;
+        } else {
+            return;
         }
+        for shared in &mut self.shared {
+            shared.after -= self.written;
+        }
+        self.written = 0;
     }
 
     /// Gives the empty buffer away, so that an idle connection holds no memory and the next writer finds a warm one.

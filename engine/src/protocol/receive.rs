@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::broker::events::Hooks;
 use crate::codec::{
-    self, Acknowledgement, AcknowledgementKind, Auth, DecodeError, Disconnect, Frame, Packet, Properties,
+    self, Acknowledgement, AcknowledgementKind, Auth, DecodeError, Disconnect, Frame, Packet, PacketType, Properties,
     ProtocolVersion, Publish, ReasonCode, encode_pingresp, encode_puback, encode_pubcomp, encode_pubrec, encode_pubrel,
 };
+use crate::hooks::{Hooks, Identity};
 use crate::message::{Head, Layout, Message, Millis, NEVER, Publication};
 use crate::metrics::{Counter, Reasoned, Versioned};
 use crate::queue::{Acknowledged, InflightState};
@@ -123,6 +123,7 @@ pub(super) fn write_disconnect(
     if !connection.is_v5() {
         return;
     }
+    let reason = reason.fit_for(PacketType::Disconnect);
     let mut properties = Properties::default();
     if connection.wants_problem_information && detail.is_some() {
         properties.reason_string = detail;
@@ -207,7 +208,7 @@ impl Session {
         if qos == 2 && !self.received.insert(publish.packet_id) {
             // A repeat: the message went on when it first came [MQTT-4.3.3-10].
             self.acknowledge(cx, publish.packet_id, qos, ReasonCode::SUCCESS, None);
-            return Step::Continue;
+            return throttle.map_or(Step::Continue, |ms| throttled(cx, ms));
         }
         if topic.starts_with('$') {
             return self.refuse_publish(cx, publish.packet_id, qos, ReasonCode::NOT_AUTHORIZED, None, throttle);
@@ -244,33 +245,28 @@ impl Session {
         if cx.hooks.contains(Hooks::AUTH_ON_PUBLISH) {
             let message = Message::keep(&publication);
             if !host.ask(cx, &self.identity, Question::Publish(&message)) {
-                return self.refuse_publish(
-                    cx,
-                    packet_id,
-                    qos,
-                    ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-                    None,
-                    throttle,
-                );
+                return self.deny_publish(cx, packet_id, qos, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, None);
             }
             if let Some(connection) = &mut self.connection {
                 connection.waiting = Some(Waiting::Publish { message, packet_id });
             }
             return Step::Pause;
         }
-        self.route(cx, host, publication, (packet_id, qos), throttle)
+        self.route(cx, host, None, publication, (packet_id, qos), throttle)
     }
 
     /// Routes a message and answers the packet that brought it, whose QoS a verdict may have changed for the message.
+    /// `publisher`: where a verdict has changed who counts as that.
     fn route<H: Host>(
         &mut self,
         cx: &mut Context,
         host: &mut H,
+        publisher: Option<&Identity>,
         publication: Publication<'_>,
         (packet_id, qos): (u16, u8),
         throttle: Option<Millis>,
     ) -> Step {
-        match host.publish(cx, &self.identity, publication) {
+        match host.publish(cx, publisher.unwrap_or(&self.identity), publication) {
             Routed::Accepted { has_subscribers } => {
                 if qos > 0 {
                     let reason =
@@ -314,6 +310,7 @@ impl Session {
         }
         let is_v5 = connection.is_v5();
         let counter = if qos == 1 { Reasoned::PubackSent } else { Reasoned::PubrecSent };
+        let reason = reason.fit_for(PacketType::PubAck);
         cx.tally.add_reasoned(counter, is_v5, reason);
         let size_max = connection.packet_size_max;
         let text = text.filter(|_| connection.wants_problem_information);
@@ -485,19 +482,29 @@ impl Session {
             return self.deny_publish(cx, packet_id, original.head.qos, reason, verdict.reason_string.as_deref());
         }
         let packet = (packet_id, original.head.qos);
+        let throttle = self.connection.as_ref().and_then(|connection| connection.debt_ms(cx.settings.max_message_rate));
+        let elsewhere = |mountpoint: &str| Identity { mountpoint: mountpoint.into(), ..self.identity.clone() };
+        let publisher = verdict.mountpoint.as_deref().map(elsewhere);
         let is_unchanged = verdict.topic.is_none() && verdict.payload.is_none() && verdict.properties.is_none();
         let mut head = original.head;
         head.qos = verdict.qos.unwrap_or(head.qos).min(2);
         head.retain = verdict.retain.unwrap_or(head.retain);
         if is_unchanged {
-            return self.route(cx, host, Publication { head, span: original.span }, packet, None);
+            return self.route(
+                cx,
+                host,
+                publisher.as_ref(),
+                Publication { head, span: original.span },
+                packet,
+                throttle,
+            );
         }
         let topic = verdict.topic.as_deref().map_or(original.topic(), str::as_bytes);
         let properties = verdict.properties.as_deref().unwrap_or(original.properties());
         let payload = verdict.payload.as_deref().unwrap_or(original.payload());
         let mut span = Vec::new();
         head.layout = Publication::compose(&mut span, topic, properties, payload);
-        self.route(cx, host, Publication { head, span: &span }, packet, None)
+        self.route(cx, host, publisher.as_ref(), Publication { head, span: &span }, packet, throttle)
     }
 
     /// What a refused publish costs depends on the protocol: nothing but a code in 5.0, the connection in 3.1.1
@@ -518,9 +525,12 @@ impl Session {
         };
         if disconnects {
             cx.tally.add_versioned(Versioned::PublishAuthError, false, 1);
+            // Not acknowledged, so the client may try again after it reconnected.
+            self.received.remove(packet_id);
             return broken(reason, "a publish that was not authorised");
         }
-        self.refuse_publish(cx, packet_id, qos, reason, text, None)
+        let throttle = self.connection.as_ref().and_then(|connection| connection.debt_ms(cx.settings.max_message_rate));
+        self.refuse_publish(cx, packet_id, qos, reason, text, throttle)
     }
 
     pub(super) fn is_v5(&self) -> bool {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::broker::events::Identity;
 use crate::codec::ReasonCode;
+use crate::hooks::Identity;
 use crate::message::Message;
 use crate::metrics::Counter;
 use crate::queue::{Inflight, Pending, ReceivedIds};
@@ -70,6 +70,9 @@ pub struct Detached {
     pub expiry: Expiry,
 }
 
+/// Subscriptions by filter as the client wrote it.
+pub type Subscriptions = HashMap<Box<str>, SubscriptionOptions, ahash::RandomState>;
+
 /// The state of one session.
 #[derive(Debug)]
 pub struct Session {
@@ -80,7 +83,7 @@ pub struct Session {
     /// How long it outlives the connection.
     pub expiry: Expiry,
     /// Subscriptions by filter as the client wrote it (with `$share/GROUP/`).
-    pub subscriptions: HashMap<Box<str>, SubscriptionOptions, ahash::RandomState>,
+    pub subscriptions: Subscriptions,
     /// Messages under way to the client.
     pub window: Inflight,
     /// Messages that wait.

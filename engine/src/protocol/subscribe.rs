@@ -2,11 +2,11 @@
 
 use smallvec::SmallVec;
 
-use crate::broker::events::Hooks;
 use crate::codec::{
-    Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
+    PacketType, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
     text::parse_shared_filter, text::validate_topic_filter,
 };
+use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::metrics::Versioned;
 use crate::routing::SubscriptionOptions;
@@ -72,12 +72,18 @@ impl Session {
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
-            (_, Some(changed)) if changed.len() == filters.len() => {
+            (_, Some(changed)) if changed.len() != filters.len() => {
+                // An answer to another question grants nothing.
+                let code = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0;
+                let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
+                self.subscribe_all(cx, host, packet_id, identifier, all);
+            }
+            (_, Some(changed)) => {
                 let all =
                     requested.zip(changed).map(|((_, options), (filter, code))| (filter.as_str(), *options, *code));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
-            _ => {
+            (_, None) => {
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, options.qos as u8));
                 self.subscribe_all(cx, host, packet_id, identifier, all);
             }
@@ -123,7 +129,7 @@ impl Session {
     ) -> Granted {
         if code > 2 {
             cx.tally.add_versioned(Versioned::SubscribeAuthError, self.is_v5(), 1);
-            return Granted::refused(ReasonCode(code.max(0x80)));
+            return Granted::refused(ReasonCode(code.max(0x80)).fit_for(PacketType::SubAck));
         }
         let (group, topic_filter) = match parse_shared_filter(filter) {
             Ok(None) if validate_topic_filter(filter).is_ok() => (None, filter),
@@ -170,8 +176,10 @@ impl Session {
         let identifiers: SmallVec<[u32; 1]> =
             if identifier == 0 { SmallVec::new() } else { SmallVec::from_slice(&[identifier]) };
         let now = cx.now;
+        // They may exceed the queue's limit once, not once more with each repeated SUBSCRIBE.
+        let limit = host.retained_count().saturating_add(cx.settings.queue_limit(true));
         host.retained(now, filter, &mut |message: &Message| {
-            self.deliver_retained(cx, message, qos, identifiers.clone());
+            self.deliver_retained(cx, message, qos, identifiers.clone(), limit)
         });
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,10 +11,10 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList};
 
-use crate::broker::events::Hooks;
 use crate::broker::{Batch, Node, Receiver, SessionRef, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::codec::text::{parse_shared_filter, validate_topic_filter};
+use crate::hooks::Hooks;
 use crate::net::{ListenerOptions, ListenerState, Workers, bind};
 use crate::protocol::connect::Admission;
 use crate::protocol::{Context, Session};
@@ -24,10 +24,6 @@ use crate::settings::{SettingError, Settings, Value};
 use super::events;
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
 use super::verdict::{Message, Verdict};
-
-struct OpenListener {
-    state: Arc<ListenerState>,
-}
 
 /// What calls from Python work with, one at a time.
 struct Desk {
@@ -39,8 +35,8 @@ struct Desk {
 #[pyclass(frozen, module = "strogoff._engine")]
 pub struct Engine {
     node: Arc<Node>,
-    workers: Mutex<Option<Workers>>,
-    listeners: Mutex<Vec<OpenListener>>,
+    workers: OnceLock<Workers>,
+    listeners: Mutex<Vec<Arc<ListenerState>>>,
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
 }
@@ -51,14 +47,13 @@ impl Engine {
         let mut desk = self.desk.lock();
         let Desk { cx, batch } = &mut *desk;
         self.node.refresh(cx);
-        let before = self.node.next_deadline();
         let result = what(&self.node, cx, batch);
         while batch.has_flush_due() {
             batch.flush_all(&self.node, cx);
         }
         self.node.metrics.absorb(&mut cx.tally);
-        if self.node.next_deadline() < before
-            && let Some(workers) = &*self.workers.lock()
+        if self.node.take_deadline_moved()
+            && let Some(workers) = self.workers.get()
         {
             workers.look_at_deadlines();
         }
@@ -86,11 +81,17 @@ fn value_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     }
 }
 
+/// No setting has a value of such a type, or a number so large.
+fn no_value(name: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("{name}: expected a bool, a whole number of 64 bits, a string or None, got {value}"))
+}
+
 fn apply(settings: &mut Settings, changes: &Bound<'_, PyAny>) -> PyResult<()> {
     let items = changes.call_method0("items")?;
     for item in items.try_iter()? {
         let (name, value): (String, Bound<'_, PyAny>) = item?.extract()?;
-        settings.set(&name, &value_of(&value)?).map_err(|error| setting_error(&error))?;
+        let value = value_of(&value).map_err(|_| no_value(&name, &value))?;
+        settings.set(&name, &value).map_err(|error| setting_error(&error))?;
     }
     Ok(())
 }
@@ -122,7 +123,7 @@ impl Engine {
         let desk = Desk { cx: node.context(), batch: Batch::default() };
         Ok(Self {
             node,
-            workers: Mutex::new(None),
+            workers: OnceLock::new(),
             listeners: Mutex::default(),
             desk: Mutex::new(desk),
             next_listener_id: AtomicU64::new(1),
@@ -130,23 +131,23 @@ impl Engine {
     }
 
     fn start(&self) -> PyResult<()> {
-        let mut workers = self.workers.lock();
-        if workers.is_some() {
-            return Err(PyRuntimeError::new_err("the engine was started before"));
+        let again = || PyRuntimeError::new_err("the engine was started before");
+        if self.workers.get().is_some() {
+            return Err(again());
         }
         let configured = self.node.settings.load().workers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        *workers = Some(Workers::start(&self.node, if configured == 0 { cores } else { configured })?);
-        Ok(())
+        let workers = Workers::start(&self.node, if configured == 0 { cores } else { configured })?;
+        self.workers.set(workers).map_err(|_| again())
     }
 
     #[pyo3(signature = (timeout_ms=5_000))]
     fn stop(&self, py: Python<'_>, timeout_ms: u64) {
         py.detach(|| {
             for listener in self.listeners.lock().drain(..) {
-                listener.state.is_open.store(false, Ordering::Relaxed);
+                listener.is_open.store(false, Ordering::Relaxed);
             }
-            if let Some(workers) = &mut *self.workers.lock() {
+            if let Some(workers) = self.workers.get() {
                 workers.stop(Duration::from_millis(timeout_ms));
             }
         });
@@ -205,11 +206,13 @@ impl Engine {
             return Err(PyValueError::new_err(message));
         }
         let mut listeners = self.listeners.lock();
-        if listeners.iter().any(|listener| &*listener.state.options.name == name) {
+        if listeners.iter().any(|listener| &*listener.options.name == name) {
             return Err(PyValueError::new_err(format!("name: there is a listener {name:?} already")));
         }
-        let guard = self.workers.lock();
-        let Some(workers) = &*guard else { return Err(PyRuntimeError::new_err("the engine is not started")) };
+        let is_running = |workers: &&Workers| !workers.are_stopped();
+        let Some(workers) = self.workers.get().filter(is_running) else {
+            return Err(PyRuntimeError::new_err("the engine is not started, or was stopped"));
+        };
         let socket = bind(ip, port).map_err(|error| bind_error(&error, name, address, port))?;
         let options = ListenerOptions {
             name: name.into(),
@@ -225,26 +228,26 @@ impl Engine {
         let state = Arc::new(ListenerState::new(id, options, socket.local_addr()?));
         workers.listen(&state, &socket)?;
         let info = ListenerInfo::of(&state);
-        listeners.push(OpenListener { state });
+        listeners.push(state);
         Ok(info)
     }
 
     #[pyo3(signature = (name, *, kill_sessions=false))]
     fn close_listener(&self, name: &str, kill_sessions: bool) -> bool {
         let mut listeners = self.listeners.lock();
-        let Some(position) = listeners.iter().position(|listener| &*listener.state.options.name == name) else {
+        let Some(position) = listeners.iter().position(|listener| &*listener.options.name == name) else {
             return false;
         };
-        let state = listeners.remove(position).state;
+        let state = listeners.remove(position);
         state.is_open.store(false, Ordering::Relaxed);
-        if let Some(workers) = &*self.workers.lock() {
+        if let Some(workers) = self.workers.get() {
             workers.unlisten(state.id, kill_sessions);
         }
         true
     }
 
     fn listeners(&self) -> Vec<ListenerInfo> {
-        self.listeners.lock().iter().map(|listener| ListenerInfo::of(&listener.state)).collect()
+        self.listeners.lock().iter().map(|listener| ListenerInfo::of(listener)).collect()
     }
 
     // -- events and verdicts -------------------------------------------------------------------------------------------
@@ -277,7 +280,7 @@ impl Engine {
         if !self.node.close_ticket(ticket) {
             return false;
         }
-        if let Some(workers) = &*self.workers.lock() {
+        if let Some(workers) = self.workers.get() {
             workers.resolve(ticket, verdict.0.clone());
         }
         true
@@ -296,9 +299,9 @@ impl Engine {
     }
 
     #[pyo3(signature = (client_id, mountpoint=""))]
-    fn session(&self, client_id: &str, mountpoint: &str) -> Option<SessionInfo> {
+    fn session(&self, py: Python<'_>, client_id: &str, mountpoint: &str) -> Option<SessionInfo> {
         let mode = self.node.settings.load().queue_deliver_mode;
-        self.find(client_id, mountpoint).map(|session| SessionInfo::of(&session, mode))
+        py.detach(|| self.find(client_id, mountpoint).map(|session| SessionInfo::of(&session, mode)))
     }
 
     fn session_count(&self, py: Python<'_>) -> (usize, usize) {
@@ -306,23 +309,21 @@ impl Engine {
     }
 
     #[pyo3(signature = (client_id, mountpoint=""))]
-    fn subscriptions(&self, client_id: &str, mountpoint: &str) -> Vec<SubscriptionInfo> {
-        let Some(session) = self.find(client_id, mountpoint) else { return Vec::new() };
-        let state = session.lock();
-        let mut subscriptions: Vec<SubscriptionInfo> = state
-            .session
-            .subscriptions
-            .iter()
-            .map(|(filter, options)| SubscriptionInfo {
-                topic: filter.to_string(),
-                qos: options.qos,
-                no_local: options.no_local,
-                retain_as_published: options.retain_as_published,
-                identifier: (options.identifier != 0).then_some(options.identifier),
-            })
-            .collect();
-        subscriptions.sort_unstable_by(|left, right| left.topic.cmp(&right.topic));
-        subscriptions
+    fn subscriptions(&self, py: Python<'_>, client_id: &str, mountpoint: &str) -> Vec<SubscriptionInfo> {
+        py.detach(|| {
+            let Some(session) = self.find(client_id, mountpoint) else { return Vec::new() };
+            let taken: Vec<(Box<str>, SubscriptionOptions)> = session
+                .lock()
+                .session
+                .subscriptions
+                .iter()
+                .map(|(filter, options)| (filter.clone(), *options))
+                .collect();
+            let mut subscriptions: Vec<SubscriptionInfo> =
+                taken.into_iter().map(|(filter, options)| SubscriptionInfo::of(filter, options)).collect();
+            subscriptions.sort_unstable_by(|left, right| left.topic.cmp(&right.topic));
+            subscriptions
+        })
     }
 
     #[pyo3(signature = (client_id, mountpoint="", *, reason_code=0x98, cleanup=false))]
@@ -344,6 +345,7 @@ impl Engine {
     #[pyo3(signature = (subscriber, topic_filter, qos=0, *, mountpoint="", no_local=false))]
     fn subscribe(
         &self,
+        py: Python<'_>,
         subscriber: &str,
         topic_filter: &str,
         qos: u8,
@@ -354,40 +356,31 @@ impl Engine {
             return Err(PyValueError::new_err("qos: expected 0, 1 or 2"));
         }
         let (group, filter) = split_filter(topic_filter)?;
-        let session = self
-            .node
-            .insiders
-            .lock()
-            .entry(subscriber.to_owned())
-            .or_insert_with(|| {
-                let identity = self.node.nobody();
-                let id = SubscriberId { mountpoint: identity.mountpoint.clone(), client_id: subscriber.into() };
-                let session = Session::new(self.node.new_session_id(), identity);
-                SessionRef::new(session, id, Receiver::Internal(subscriber.into()), None)
-            })
-            .clone();
-        let options = SubscriptionOptions { qos, no_local, ..SubscriptionOptions::default() };
-        let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
-        session.lock().session.subscriptions.insert(key, options);
-        self.node.router.write().subscribe(&mountpoint.into(), filter, group, session, options);
+        py.detach(|| {
+            let session = self
+                .node
+                .insiders
+                .lock()
+                .entry(subscriber.to_owned())
+                .or_insert_with(|| {
+                    let identity = self.node.nobody();
+                    let id = SubscriberId { mountpoint: identity.mountpoint.clone(), client_id: subscriber.into() };
+                    let session = Session::new(self.node.new_session_id(), identity);
+                    SessionRef::new(session, id, Receiver::Internal(subscriber.into()), None)
+                })
+                .clone();
+            let options = SubscriptionOptions { qos, no_local, ..SubscriptionOptions::default() };
+            let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
+            session.lock().session.subscriptions.insert(key, options);
+            self.node.router.write().subscribe(&mountpoint.into(), filter, group, session, options);
+        });
         Ok(())
     }
 
     #[pyo3(signature = (subscriber, topic_filter, *, mountpoint=""))]
-    fn unsubscribe(&self, subscriber: &str, topic_filter: &str, mountpoint: &str) -> PyResult<bool> {
+    fn unsubscribe(&self, py: Python<'_>, subscriber: &str, topic_filter: &str, mountpoint: &str) -> PyResult<bool> {
         let (group, filter) = split_filter(topic_filter)?;
-        let mut insiders = self.node.insiders.lock();
-        let Some(session) = insiders.get(subscriber).cloned() else { return Ok(false) };
-        let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
-        let is_last = {
-            let mut state = session.lock();
-            state.session.subscriptions.remove(&key);
-            state.session.subscriptions.is_empty()
-        };
-        if is_last {
-            insiders.remove(subscriber);
-        }
-        Ok(self.node.router.write().unsubscribe(mountpoint, filter, group, session.id()))
+        Ok(py.detach(|| self.unsubscribe_inside(subscriber, topic_filter, mountpoint, group, filter)))
     }
 
     // -- retained messages ---------------------------------------------------------------------------------------------
@@ -416,8 +409,8 @@ impl Engine {
     }
 
     #[pyo3(signature = (topic, *, mountpoint=""))]
-    fn delete_retained(&self, topic: &str, mountpoint: &str) -> bool {
-        self.node.retained.write().remove(mountpoint, topic)
+    fn delete_retained(&self, py: Python<'_>, topic: &str, mountpoint: &str) -> bool {
+        py.detach(|| self.node.retained.write().remove(mountpoint, topic))
     }
 
     fn delete_expired_retained(&self, py: Python<'_>) -> usize {
@@ -427,7 +420,39 @@ impl Engine {
 
     // -- metrics -------------------------------------------------------------------------------------------------------
 
-    fn metrics(&self) -> Vec<Metric> {
+    fn metrics(&self, py: Python<'_>) -> Vec<Metric> {
+        py.detach(|| self.all_metrics())
+    }
+
+    fn reset_metrics(&self) {
+        self.node.metrics.reset();
+    }
+}
+
+impl Engine {
+    fn unsubscribe_inside(
+        &self,
+        subscriber: &str,
+        topic_filter: &str,
+        mountpoint: &str,
+        group: Option<&str>,
+        filter: &str,
+    ) -> bool {
+        let mut insiders = self.node.insiders.lock();
+        let Some(session) = insiders.get(subscriber).cloned() else { return false };
+        let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
+        let is_last = {
+            let mut state = session.lock();
+            state.session.subscriptions.remove(&key);
+            state.session.subscriptions.is_empty()
+        };
+        if is_last {
+            insiders.remove(subscriber);
+        }
+        self.node.router.write().unsubscribe(mountpoint, filter, group, session.id())
+    }
+
+    fn all_metrics(&self) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self
             .node
             .metrics
@@ -451,15 +476,8 @@ impl Engine {
         metrics
     }
 
-    fn reset_metrics(&self) {
-        self.node.metrics.reset();
-    }
-}
-
-impl Engine {
     fn gauges(&self) -> Vec<(&'static str, usize, &'static str)> {
-        let connections: usize =
-            self.listeners.lock().iter().map(|listener| listener.state.active.load(Ordering::Relaxed)).sum();
+        let connections = self.workers.get().map_or(0, Workers::connections);
         let (router_len, router_memory) = {
             let router = self.node.router.read();
             (router.len(), router.memory_bytes())
@@ -485,7 +503,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Some(workers) = self.workers.get_mut() {
+        if let Some(workers) = self.workers.get() {
             workers.stop(Duration::from_secs(1));
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::broker::events::{Event, Identity};
+use crate::broker::events::Event;
+use crate::hooks::Identity;
 
 use super::properties;
 

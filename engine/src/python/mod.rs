@@ -15,7 +15,7 @@ mod verdict;
 /// The classes of the module.
 #[pymodule(gil_used = false)]
 pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("HOOKS", pyo3::types::PyTuple::new(module.py(), crate::broker::events::HOOK_NAMES)?)?;
+    module.add("HOOKS", pyo3::types::PyTuple::new(module.py(), crate::hooks::HOOK_NAMES)?)?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<bench::Bench>()?;
     module.add_class::<verdict::Verdict>()?;

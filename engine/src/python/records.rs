@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::broker::{Node, SessionRef};
 use crate::message::{Message, NEVER};
 use crate::net::ListenerState;
+use crate::routing::SubscriptionOptions;
 use crate::settings::DeliverMode;
 
 use super::events::records;
@@ -140,6 +141,19 @@ impl SessionInfo {
             session_started_at: session.connected_at.map(wall),
             bytes_received: connection.map_or(0, |connection| connection.bytes_received),
             bytes_sent: connection.map_or(0, |connection| connection.bytes_sent),
+        }
+    }
+}
+
+impl SubscriptionInfo {
+    /// What there is to say of a subscription.
+    pub fn of(filter: Box<str>, options: SubscriptionOptions) -> Self {
+        Self {
+            topic: filter.into(),
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            identifier: (options.identifier != 0).then_some(options.identifier),
         }
     }
 }

@@ -16,8 +16,6 @@ pub struct Queued {
     pub qos: u8,
     /// RETAIN of this delivery.
     pub retain: bool,
-    /// Sent because of a new subscription: not counted against the limit of the queue.
-    pub is_retained_delivery: bool,
     /// Subscription identifiers of this delivery.
     pub identifiers: SmallVec<[u32; 1]>,
 }
@@ -27,8 +25,8 @@ pub struct Queued {
 pub enum Full {
     /// There was room.
     No,
-    /// This one was dropped: the new message (`fifo`) or the oldest (`lifo`).
-    Dropped(Box<Queued>),
+    /// These were dropped: the new message (`fifo`) or as many of the oldest as it takes (`lifo`).
+    Dropped(Vec<Queued>),
 }
 
 /// The queue.
@@ -60,17 +58,19 @@ impl Pending {
     pub fn push(&mut self, queued: Queued, policy: QueueType, limit: usize, limit_bytes: usize) -> Full {
         let size = queued.message.size();
         let is_full = self.messages.len() >= limit || self.bytes.saturating_add(size) > limit_bytes;
-        if is_full && !queued.is_retained_delivery {
-            if policy == QueueType::Fifo || limit == 0 {
-                return Full::Dropped(Box::new(queued));
+        if is_full {
+            if policy == QueueType::Fifo || limit == 0 || size > limit_bytes {
+                return Full::Dropped(vec![queued]);
             }
-            let Some(oldest) = self.messages.pop_back() else {
-                return Full::Dropped(Box::new(queued));
-            };
-            self.bytes -= oldest.message.size();
+            let mut dropped = Vec::new();
+            while self.messages.len() >= limit || self.bytes.saturating_add(size) > limit_bytes {
+                let Some(oldest) = self.messages.pop_back() else { break };
+                self.bytes -= oldest.message.size();
+                dropped.push(oldest);
+            }
             self.bytes += size;
             self.messages.push_front(queued);
-            return Full::Dropped(Box::new(oldest));
+            return Full::Dropped(dropped);
         }
         self.bytes += size;
         match policy {
@@ -124,7 +124,7 @@ mod tests {
         let layout = Publication::compose(&mut arena, b"t", b"", payload);
         let head = Head { layout, qos: 1, retain: false, expires_at: NEVER, origin: 0 };
         let message = Message::keep(&Publication { head, span: &arena });
-        Queued { message, qos: 1, retain: false, is_retained_delivery: false, identifiers: SmallVec::new() }
+        Queued { message, qos: 1, retain: false, identifiers: SmallVec::new() }
     }
 
     fn payloads(mut queue: Pending) -> Vec<Vec<u8>> {
@@ -173,9 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn retained_messages_for_a_new_subscription_ignore_the_limit() {
+    fn a_large_message_takes_the_place_of_as_many_small_ones_as_it_needs() {
         let mut queue = Pending::default();
-        let retained = Queued { is_retained_delivery: true, ..queued(b"r") };
-        assert!(matches!(queue.push(retained, QueueType::Fifo, 0, 0), Full::No));
+        let small = queued(b"x").message.size();
+        for _ in 0..4 {
+            queue.push(queued(b"x"), QueueType::Lifo, 10, 4 * small);
+        }
+        let Full::Dropped(dropped) = queue.push(queued(&[0; 9]), QueueType::Lifo, 10, 4 * small) else {
+            panic!("the queue was full");
+        };
+        assert_eq!(dropped.len(), 2);
+        assert!(queue.bytes() <= 4 * small);
+        assert!(matches!(queue.push(queued(&[0; 4_096]), QueueType::Lifo, 10, 4 * small), Full::Dropped(_)));
+        assert_eq!(queue.len(), 3);
     }
 }

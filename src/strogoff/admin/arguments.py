@@ -1,5 +1,6 @@
 """The words of a command line against what a command declares: `key=value`, flags and free words, in any order."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from strogoff.admin.render import Format
 from strogoff.admin.result import CommandError
 
 __all__ = ["Call", "parse"]
+
+WORD_SHOWN_MAX = 100
 
 _SWITCH_VALUES = {"true": True, "on": True, "false": False, "off": False}
 
@@ -124,8 +127,7 @@ def _flag(command: Command, word: str, left: _Words) -> tuple[str, str | None]:
     if flag is None:
         if command.any_flag is not None and written.startswith("--"):
             return written[2:], value if equals else left.value_of(written)
-        known = ", ".join(f"--{flag.name}" for flag in command.flags) or "none but --format and --help"
-        raise CommandError(f"'{_name(command)}' has no flag {written}: known are {known}")
+        raise CommandError(f"'{_name(command)}' has no flag {written}: {_advice(command, written)}")
     match flag.kind:
         case FlagKind.SWITCH:
             return flag.name, _switch(written, value if equals else "true")
@@ -140,6 +142,14 @@ def _declared(command: Command, written: str) -> Flag | None:
         name = _folded(written[2:])
         return next((flag for flag in command.flags if _folded(flag.name) == name), None)
     return next((flag for flag in command.flags if flag.short is not None and f"-{flag.short}" == written), None)
+
+
+def _advice(command: Command, written: str) -> str:
+    """The flag that was perhaps meant, and where all of them stand: some commands have dozens."""
+    known = [f"--{flag.name}" for flag in command.flags] + ["--format", "--help"]
+    nearest = difflib.get_close_matches(written[:WORD_SHOWN_MAX], known, n=1) if written.startswith("--") else []
+    place = f"ee '{_name(command)} --help'"
+    return f"did you mean {nearest[0]}? S{place}" if nearest else f"s{place}"
 
 
 def _switch(written: str, value: str) -> str:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from strogoff.admin.arguments import parse
+from strogoff.admin.lines import Help, read_line
 from strogoff.admin.protocol import (
     HEADER_SIZE,
     REQUEST_SIZE_MAX,
@@ -21,7 +21,6 @@ from strogoff.admin.protocol import (
     reachable_path,
 )
 from strogoff.admin.registry import Registry
-from strogoff.admin.render import Format
 from strogoff.admin.result import CommandError, Result, Text
 from strogoff.broker import Broker
 from strogoff.observe.logging import get_logger
@@ -39,14 +38,11 @@ _log = get_logger("admin")
 async def execute(broker: Broker, registry: Registry, words: Sequence[str]) -> Success | Failure:
     """Run one command line on the node. Every failure becomes a sentence; only cancellation passes."""
     try:
-        found = registry.find(words)
-        if found.command is None:
-            return Success(Result.of(Text(registry.usage(found.path))), Format.HUMAN)
-        call = parse(found.command, found.rest)
-        if call.help:
-            return Success(Result.of(Text(registry.usage(found.path))), call.format)
+        line = read_line(registry, words)
+        if isinstance(line, Help):
+            return Success(Result.of(Text(line.text)), line.format)
         async with asyncio.timeout(TIMEOUT_S):
-            return Success(await found.command.handler(broker, call), call.format)
+            return Success(await line.command.handler(broker, line.call), line.call.format)
     except CommandError as error:
         return Failure(str(error))
     except TimeoutError:

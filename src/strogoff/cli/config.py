@@ -45,7 +45,7 @@ def register(subparsers: "Subparsers") -> None:
 def _check(arguments: argparse.Namespace) -> int:
     report = check(arguments.file, environment=os.environ)
     for note in report.notes:
-        print(f"{note.kind.value}: {printable(note.text)}")
+        print(f"{note.kind.label}: {printable(note.text)}")
     if report.is_usable:
         print(f"{arguments.file}: a broker would start with it")
         return ExitCode.OK
@@ -58,11 +58,11 @@ def _show(arguments: argparse.Namespace) -> int:
     try:
         configuration = load(arguments.config, environment=os.environ, overrides=arguments.set)
     except ConfigError as error:
-        return _failed(error, ExitCode.CONFIGURATION)
+        return _failed("show", error, ExitCode.CONFIGURATION)
     try:
         found = show(configuration, arguments.keys, only_set=arguments.only_set)
     except ConfigError as error:
-        return _failed(error, ExitCode.FAILED)
+        return _failed("show", error, ExitCode.FAILED)
     table = Table(("key", "value", "source"), [(row.key, row.value, str(row.source)) for row in found])
     sys.stdout.write(render([table], Format(arguments.format)))
     return ExitCode.OK
@@ -72,7 +72,7 @@ def _describe(arguments: argparse.Namespace) -> int:
     try:
         described = [describe(name) for name in arguments.keys]
     except ConfigError as error:
-        return _failed(error, ExitCode.FAILED)
+        return _failed("describe", error, ExitCode.FAILED)
     print("\n\n".join(str(each) for each in described))
     return ExitCode.OK
 
@@ -82,7 +82,7 @@ def _generate(_arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _failed(error: ConfigError, code: ExitCode) -> int:
+def _failed(action: str, error: ConfigError, code: ExitCode) -> int:
     for problem in error.problems:
-        print(f"strogoff config: {printable(str(problem))}", file=sys.stderr)
+        print(f"strogoff config {action}: {printable(str(problem))}", file=sys.stderr)
     return code

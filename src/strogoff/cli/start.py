@@ -5,7 +5,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, Configuration, NoteKind, load
 from strogoff.data_directory import DataDirectoryError
 from strogoff.observe import logplan
-from strogoff.observe.logging import LogPlan, LogWriter, get_logger
+from strogoff.observe.logfile import LogFileError
+from strogoff.observe.logging import LogWriter, get_logger
 
 if TYPE_CHECKING:
     from strogoff.cli.main import Subparsers
@@ -66,31 +66,39 @@ def _run(arguments: argparse.Namespace) -> int:
         return ExitCode.CONFIGURATION
     places = logplan.plans(configuration, is_terminal=sys.stderr.isatty())
     try:
-        writer = LogWriter(places, level=logplan.lowest_level(configuration))
-    except OSError as error:
-        print(f"the log file {error.filename} cannot be opened: {error.strerror}", file=sys.stderr)
-        return ExitCode.START_FAILED
-    with writer:
-        return _serve(configuration, writer, places)
+        with LogWriter(places, level=logplan.lowest_level(configuration)) as writer:
+            _serve(configuration, writer)
+    except (StartError, DataDirectoryError, LogFileError) as error:
+        return _failed(error, ExitCode.START_FAILED)
+    except _RefusedError as error:
+        return _failed(error, ExitCode.CONFIGURATION)
+    return ExitCode.OK
 
 
-def _serve(configuration: Configuration, writer: LogWriter, places: Sequence[LogPlan]) -> int:
+class _RefusedError(Exception):
+    """The engine does not take a setting; the message names it."""
+
+
+def _failed(error: Exception, code: ExitCode) -> ExitCode:
+    """The reason in a plain sentence, after all that was logged, which may be JSON or stand in a file."""
+    print(f"strogoff: {printable(str(error))}", file=sys.stderr)
+    return code
+
+
+def _serve(configuration: Configuration, writer: LogWriter) -> None:
+    """Run the broker until it is asked to stop. Raises `StartError`, `DataDirectoryError`, `_RefusedError`, logged."""
     _tell(configuration)
     raise_descriptor_limit(_connections_max(configuration))
     try:
         broker = Broker(configuration, services=[AdminServer(build_registry())], dropped_logs=lambda: writer.dropped)
     except ValueError as error:
         _log.error("the engine refuses the configuration", reason=str(error))
-        return ExitCode.CONFIGURATION
+        raise _RefusedError(str(error)) from error
     try:
         asyncio.run(_run_until_signal(broker))
     except (StartError, DataDirectoryError) as error:
         _log.error("cannot start", reason=str(error))
-        # Also in plain words where a person is, even when the log goes to a file.
-        if all(place.file is not None for place in places):
-            print(f"cannot start: {error}", file=sys.stderr)
-        return ExitCode.START_FAILED
-    return ExitCode.OK
+        raise
 
 
 async def _run_until_signal(broker: Broker) -> None:

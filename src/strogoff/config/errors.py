@@ -8,7 +8,10 @@ __all__ = ["ConfigError", "Problem"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `where` is a file with line, a variable or `--set`; `advice` says what to do."""
+    """One thing that is wrong. `where` is a file with line, a variable or `--set`; `advice` says what to do.
+
+    `where` is empty for what a person has just typed, and needs not be told where.
+    """
 
     where: str
     message: str
@@ -17,9 +20,9 @@ class Problem:
 
     def __str__(self) -> str:
         """One line: place, key, what is wrong, what to do."""
-        subject = f"{self.key}: " if self.key else ""
+        subject = "".join(f"{part}: " for part in (self.where, self.key) if part)
         advice = f"; {self.advice}" if self.advice else ""
-        return f"{self.where}: {subject}{self.message}{advice}"
+        return f"{subject}{self.message}{advice}"
 
 
 class ConfigError(Exception):

@@ -50,6 +50,11 @@ class Listener:
         return f"listener.{self.kind}.{self.name}"
 
     @property
+    def engine_name(self) -> str:
+        """What the engine, the log and `session show` call it: `KIND.NAME`, since two kinds may use one name."""
+        return f"{self.kind}.{self.name}"
+
+    @property
     def endpoint(self) -> Address | UnixSocket:
         """The address as one value."""
         return Address(self.address, self.port) if self.unix_path is None else UnixSocket(self.unix_path)

@@ -101,11 +101,11 @@ def _read_options(texts: Sequence[str]) -> tuple[list[Assignment], list[Problem]
 
 
 def _built_in(given: list[Assignment], problems: list[Problem], notes: list[Note]) -> Configuration:
-    """The configuration without a file: loopback only, anonymous clients there, log on the console.
+    """The configuration without a file: loopback only, anonymous clients there.
 
     Who opens another address without a file does not thereby open it to everybody.
     """
-    base = [Assignment("log.console", "console", BUILT_IN), Assignment("log.error", "off", BUILT_IN)]
+    base: list[Assignment] = []
     if not any(_is_mqtt_address(assignment.key) for assignment in given):
         base.append(Assignment(BUILT_IN_LISTENER, BUILT_IN_ADDRESS, BUILT_IN))
     anonymous = Assignment("allow_anonymous", "on", BUILT_IN)

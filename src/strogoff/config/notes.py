@@ -20,6 +20,11 @@ class NoteKind(enum.Enum):
     NOT_ACTIVE_YET = "known, not active yet"
     DOES_NOT_APPLY = "does not apply"
 
+    @property
+    def label(self) -> str:
+        """The word before the sentence. What has no effect says so itself."""
+        return "warning" if self is NoteKind.WARNING else "notice"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Note:

@@ -61,7 +61,7 @@ class _FileReader:
 
     def read(self, path: Path, parents: tuple[Path, ...], where: str | None = None) -> None:
         """Read one file; `parents` are those that include it, `where` the line that does."""
-        text = self._text_of(path, where or str(path))
+        text = self._text_of(path, where)
         if text is not None:
             _Lines(self, str(path), path.parent, (*parents, _identity(path))).read(text)
 
@@ -99,15 +99,17 @@ class _FileReader:
             self.refuse(where, f"include {base / last}: {error}")
             return []
 
-    def _text_of(self, path: Path, where: str) -> str | None:
+    def _text_of(self, path: Path, included_at: str | None) -> str | None:
+        # A file that was named itself is the place; one that is included has the line of its include as the place.
+        where, subject = (included_at, f"include {path}: ") if included_at else (str(path), "")
         try:
             with path.open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
-            self.refuse(where, f"cannot read {path}: {error.strerror}", "check the path and the permissions")
+            self.refuse(where, f"{subject}cannot be read: {error.strerror}", "check the path and the permissions")
             return None
         if len(content) > FILE_BYTES_MAX:
-            self.refuse(where, f"{path} is larger than {FILE_BYTES_MAX} bytes", "is it a configuration file?")
+            self.refuse(where, f"{subject}larger than {FILE_BYTES_MAX} bytes", "is it a configuration file?")
             return None
         try:
             return content.decode("utf-8")

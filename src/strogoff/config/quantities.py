@@ -29,7 +29,7 @@ _OLD_SECONDS_PER_UNIT = {"y": 48 * 7 * 86_400, "m": 4 * 7 * 86_400}
 
 def bytes_of(text: str) -> int:
     """Bytes of `512`, `64KB`, `64 KiB`, `1g`: units in any case, all powers of 1024. Raises `ValueError`."""
-    match = re.fullmatch(r"([0-9]{1,18})\s*([kmgt]?)(i?b)?", text.lower())
+    match = re.fullmatch(r"\+?([0-9]{1,19})\s*([kmgt]?)(i?b)?", text.lower())
     if not match or (match[3] == "ib" and not match[2]):
         raise ValueError("units are KB, MB, GB and TB" if re.match(r"[0-9]", text) else "")
     return int(match[1]) << 10 * _POWERS_OF_1024[match[2]]

@@ -97,7 +97,7 @@ def show(configuration: Configuration, keys: Iterable[str] = (), *, only_set: bo
     Raises `ConfigError` for an unknown key.
     """
     names = list(keys)
-    problems = [problem_of_unknown_key(name, "show") for name in names if key_table().find(name) is None]
+    problems = [problem_of_unknown_key(name) for name in names if key_table().find(name) is None]
     if problems:
         raise ConfigError(problems)
     if not names:
@@ -110,7 +110,7 @@ def describe(name: str) -> KeyDescription:
     """What a key means; also for one with a name of the user's choice, or with `$name`. Raises `ConfigError`."""
     key = key_table().find(name)
     if key is None:
-        raise ConfigError([problem_of_unknown_key(name, "describe")])
+        raise ConfigError([problem_of_unknown_key(name)])
     return KeyDescription(
         name=name,
         pattern=key.name,

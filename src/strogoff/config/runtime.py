@@ -13,7 +13,6 @@ from strogoff.config.values import NotOfTypeError
 
 __all__ = ["change", "changeable_keys", "engine_changes"]
 
-WHERE = "set"
 RUNTIME = Source(Origin.RUNTIME)
 
 
@@ -50,13 +49,13 @@ def engine_changes(before: Configuration, after: Configuration) -> dict[str, Eng
 def _changed(name: str, text: str) -> Setting | Problem:
     key = key_table().find(name)
     if key is None:
-        return problem_of_unknown_key(name, WHERE)
+        return problem_of_unknown_key(name)
     if not key.is_active:
-        return Problem(WHERE, "this key has no effect in this version, so a change would have none", name)
+        return Problem("", "this key has no effect in this version, so a change would have none", name)
     if not key.is_runtime_settable:
         advice = "change it in the configuration file and start the broker again"
-        return Problem(WHERE, "cannot change while the broker runs", name, advice)
+        return Problem("", "cannot change while the broker runs", name, advice)
     try:
         return Setting(key, text, key.type.read(text).value, RUNTIME)
     except NotOfTypeError as error:
-        return Problem(WHERE, str(error), name)
+        return Problem("", str(error), name)

@@ -150,8 +150,8 @@ def _unknown_keys(given: Iterable[Assignment]) -> list[Problem]:
     return [problem_of_unknown_key(item.key, str(item.source)) for item in unknown[:UNKNOWN_KEYS_SHOWN_MAX]]
 
 
-def problem_of_unknown_key(name: str, where: str) -> Problem:
-    """Says that there is no such key, and which one was perhaps meant."""
+def problem_of_unknown_key(name: str, where: str = "") -> Problem:
+    """Says that there is no such key, and which one was perhaps meant. `where`: see `Problem`."""
     nearest = key_table().nearest(name)
     advice = f"did you mean {nearest}?" if nearest else "strogoff config generate lists the keys"
     return Problem(where, "there is no such key", name[:200], advice)

@@ -67,6 +67,10 @@ def _refuse(expected: str, text: str, detail: str = "") -> NotOfTypeError:
     return NotOfTypeError(f"expected {expected}, not {shown!r}", detail)
 
 
+def _remark_on_cap(text: str, high: int) -> str:
+    return f"{text} is more than can be used; {high} is in force"
+
+
 FLAG_WORDS = {
     **dict.fromkeys(("on", "true", "yes", "1"), True),
     **dict.fromkeys(("off", "false", "no", "0"), False),
@@ -110,7 +114,7 @@ class Integer:
             raise _refuse(self.expected, text)
         number = int(text)
         if self.capped and number > self.high:
-            return Reading(self.high, f"{number} is more than can be used; {self.high} is in force")
+            return Reading(self.high, _remark_on_cap(text, self.high))
         if not self.low <= number <= self.high:
             raise _refuse(self.expected, text)
         return Reading(number)
@@ -165,12 +169,13 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number with a unit, read by a function that raises `ValueError`."""
+    """A number with a unit, read by a function that raises `ValueError`; `capped` as for `Integer`."""
 
     expected: str
     convert: Callable[[str], int]
     low: int = 0
     high: int = INTEGER_MAX
+    capped: bool = False
     remarks: Callable[[str], str | None] | None = None
 
     def read(self, text: str) -> Reading:
@@ -179,8 +184,10 @@ class Quantity:
             number = self.convert(text)
         except ValueError as error:
             raise _refuse(self.expected, text, str(error)) from None
+        if self.capped and number > self.high:
+            return Reading(self.high, _remark_on_cap(text, self.high))
         if not self.low <= number <= self.high:
-            raise _refuse(f"{self.expected} from {self.low} to {self.high}", text)
+            raise _refuse(self.expected, text)
         return Reading(number, self.remarks(text) if self.remarks else None)
 
 
@@ -296,9 +303,17 @@ def _integer(arguments: str) -> ValueType:
 
 
 def _bytes(arguments: str) -> ValueType:
-    low, _, high = arguments.partition("..")
-    expected = "a size such as 512, 64KB or 256MB"
-    return Quantity(expected, bytes_of, int(low or 0), int(high) if high else INTEGER_MAX)
+    if not arguments:
+        return Quantity("a size such as 512, 64KB or 256MB", bytes_of)
+    limits, _, word = arguments.partition(" ")
+    low, _, high = limits.partition("..")
+    span = f"from {low} to {high} bytes" if high else f"of at least {low} bytes"
+    expected = f"a size {span}, in bytes or with a unit such as KB or MB"
+    return Quantity(expected, bytes_of, int(low), int(high) if high else INTEGER_MAX, capped=word == "capped")
+
+
+def _sizes(arguments: str) -> ValueType:
+    return ListOf(_bytes(""), count=int(arguments.removeprefix("*")))
 
 
 def _span(_arguments: str) -> ValueType:
@@ -347,9 +362,10 @@ _BUILDERS: dict[str, Callable[[str], ValueType]] = {
     "address": lambda _: Endpoint(),
     "listening": lambda _: Endpoint(unix=True),
     "bytesize": _bytes,
+    "bytesizes": _sizes,
     "span": _span,
     "duration": lambda _: Quantity("a duration such as 1h30m or 500ms", duration_ms_of),
-    "percent": lambda _: Quantity("a percentage such as 10%", _percent_of, 0, 100),
+    "percent": lambda _: Quantity("a percentage from 0% to 100%", _percent_of, 0, 100),
     "integers": _integers,
     "words": _words,
     "inherit": lambda _: Word("-1", INHERIT),

@@ -9,7 +9,11 @@ import logging.handlers
 import shutil
 from pathlib import Path
 
-__all__ = ["RotatingFile"]
+__all__ = ["LogFileError", "RotatingFile"]
+
+
+class LogFileError(Exception):
+    """A log file that cannot be opened; the message names it, says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,19 +29,44 @@ class RotatingFile:
     compress: bool = False
 
     def open(self) -> logging.Handler:
-        """Open for appending; makes the directory. Raises `OSError`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            self.path,
-            maxBytes=self.size_max or 0,
-            backupCount=max(self.keep, 1),
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
+        """Open for appending; makes the directory, but none above it. Raises `LogFileError`."""
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            handler = logging.handlers.RotatingFileHandler(
+                self.path,
+                maxBytes=self.size_max or 0,
+                backupCount=max(self.keep, 1),
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
+        except OSError as error:
+            raise LogFileError(
+                f"the log file {self.path} cannot be opened: {_reason(error, self.path.parent)}"
+            ) from error
         if self.compress:
             handler.namer = lambda name: f"{name}.gz"
             handler.rotator = _compress
         return handler
+
+
+def _reason(error: OSError, directory: Path) -> str:
+    match error:
+        case FileNotFoundError():
+            # A path that was misspelt must not come into being as a tree of directories, perhaps root's.
+            reason, remedy = f"there is no directory {_first_missing(directory)}", "make it, or "
+        case FileExistsError() | NotADirectoryError():
+            reason, remedy = f"{directory} is no directory", ""
+        case PermissionError():
+            reason, remedy = str(error.strerror), "let the user who runs the broker write there, or "
+        case _:
+            reason, remedy = str(error.strerror), ""
+    return f"{reason}; {remedy}name another file (log.console.file, log.error.file)"
+
+
+def _first_missing(directory: Path) -> Path:
+    path = directory.absolute()
+    # The last one, the directory itself, would have been made if something above it were not missing.
+    return next((above for above in reversed(path.parents) if not above.exists()), path)
 
 
 def _compress(source: str, target: str) -> None:

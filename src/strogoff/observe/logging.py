@@ -101,7 +101,7 @@ class LogPlan:
 class LogWriter:
     """The thread behind the loggers. Use it as a context: inside, records reach the places of the plans.
 
-    `level` is the lowest level that any place gets. Raises `OSError` when a log file cannot be opened.
+    `level` is the lowest level that any place gets. Raises `LogFileError` when a log file cannot be opened.
     """
 
     def __init__(self, plans: Sequence[LogPlan], *, level: int = logging.NOTSET, stream: TextIO | None = None) -> None:

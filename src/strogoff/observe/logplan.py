@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from strogoff.config import Configuration, Origin
+from strogoff.config import Configuration
 from strogoff.observe.logfile import RotatingFile
 from strogoff.observe.logformat import Layout
 from strogoff.observe.logging import LEVELS, LogPlan
@@ -13,21 +13,22 @@ __all__ = ["lowest_level", "plans"]
 def plans(configuration: Configuration, *, is_terminal: bool) -> list[LogPlan]:
     """Where the log goes.
 
-    What a key says is done. Where it says nothing: the log goes to the console, since that is where the user of a
-    process in the foreground looks; it is text on a terminal and JSON elsewhere; and errors go to a file of their own
-    only beside a main log that goes to a file.
+    `auto` is decided here: on the console it is text on a terminal and JSON elsewhere; errors go to a file of their
+    own only beside a main log that goes to a file.
     """
-    console = configuration.get("log.console") if _is_set(configuration, "log.console") else "console"
+    console = configuration.get("log.console")
     level = LEVELS[configuration.get("log.console.level")]
     place = configuration.get("log.template") == "extended"
     found = []
     if console in ("console", "both"):
-        key = "log.console.console.format"
-        chosen = Layout(configuration.get(key)) if _is_set(configuration, key) else None
-        found.append(LogPlan(level, chosen or (Layout.TEXT if is_terminal else Layout.JSON), None, place))
-    if console in ("file", "both"):
+        chosen = configuration.get("log.console.console.format")
+        layout = (Layout.TEXT if is_terminal else Layout.JSON) if chosen == "auto" else Layout(chosen)
+        found.append(LogPlan(level, layout, None, place))
+    has_file = console in ("file", "both")
+    if has_file:
         found.append(_file_plan(configuration, "log.console", level, place=place))
-    if configuration.get("log.error") and (console in ("file", "both") or _is_set(configuration, "log.error")):
+    errors = configuration.get("log.error")
+    if has_file if errors == "auto" else errors:
         found.append(_file_plan(configuration, "log.error", LEVELS["error"], place=place))
     return found
 
@@ -35,10 +36,6 @@ def plans(configuration: Configuration, *, is_terminal: bool) -> list[LogPlan]:
 def lowest_level(configuration: Configuration) -> int:
     """The level below which nothing is logged anywhere."""
     return LEVELS[configuration.get("log.level")]
-
-
-def _is_set(configuration: Configuration, key: str) -> bool:
-    return configuration.source_of(key).origin is not Origin.DEFAULT
 
 
 def _file_plan(configuration: Configuration, key: str, level: int, *, place: bool) -> LogPlan:

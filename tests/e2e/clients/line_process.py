@@ -1,8 +1,10 @@
 """A client program in a process of its own, whose standard output is read line by line while it runs."""
 
+import contextlib
 import queue
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
@@ -38,16 +40,18 @@ class LineProcess:
         self._process.kill()
         self._end()
 
-    def failure(self, what: str) -> TimeoutError:
-        """The error for something that did not happen in time, with what the program complained about."""
-        return TimeoutError(f"{what} not within {DEADLINE_S:g} s\n{self._errors.read_text(errors='replace')}")
-
     def next_of(self, arrived: "queue.Queue[str]", what: str) -> str:
-        """The next item of a queue that `take` fills."""
-        try:
-            return arrived.get(timeout=DEADLINE_S)
-        except queue.Empty:
-            raise self.failure(what) from None
+        """The next item of a queue that `take` fills. A program that has ended fills nothing, so it ends the wait."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                return arrived.get(timeout=0.5 if self._reader.is_alive() else 0)
+            if not self._reader.is_alive() and arrived.empty():
+                raise RuntimeError(f"{what} did not come: the client has ended\n{self._complaints()}")
+        raise TimeoutError(f"{what} not within {DEADLINE_S:g} s\n{self._complaints()}")
+
+    def _complaints(self) -> str:
+        return self._errors.read_text(errors="replace")
 
     def _end(self) -> None:
         self._process.wait(DEADLINE_S)

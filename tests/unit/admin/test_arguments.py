@@ -77,8 +77,13 @@ def test_free_arguments_and_words_are_kept_in_order() -> None:
     ("command", "words", "told"),
     [
         (DISCONNECT, [], "'session disconnect' needs client-id=CLIENT: the client"),
-        (DISCONNECT, ["client-id=c", "--mount=x"], "no flag --mount: known are --mountpoint, --cleanup, --limit"),
-        (DISCONNECT, ["client-id=c", "-x"], "no flag -x"),
+        (
+            DISCONNECT,
+            ["client-id=c", "--mount=x"],
+            "no flag --mount: did you mean --mountpoint? See 'session disconnect --help'",
+        ),
+        (DISCONNECT, ["client-id=c", "--colour"], "no flag --colour: see 'session disconnect --help'"),
+        (DISCONNECT, ["client-id=c", "-x"], "no flag -x: see 'session disconnect --help'"),
         (DISCONNECT, ["client-id=c", "--mountpoint"], "--mountpoint: expected a value after it"),
         (DISCONNECT, ["client-id=c", "--cleanup=perhaps"], "--cleanup=perhaps: expected true or false"),
         (DISCONNECT, ["client=c"], "no argument 'client': it takes client-id=CLIENT"),

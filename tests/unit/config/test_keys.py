@@ -1,5 +1,6 @@
 """The key table: all keys of VerneMQ are known, every row is sound, unknown keys find their nearest."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -111,6 +112,12 @@ def test_other_names_are_no_keys(name: str) -> None:
 )
 def test_an_unknown_key_finds_its_nearest(name: str, nearest: str | None) -> None:
     assert TABLE.nearest(name) == nearest
+
+
+def test_whatever_counts_bytes_may_be_written_with_a_unit() -> None:
+    in_bytes = [key for key in TABLE if re.search(r"\bbytes\b", key.documentation)]
+    assert len(in_bytes) > 20
+    assert [key.name for key in in_bytes if not key.type_name.startswith("bytesize")] == []
 
 
 def test_only_keys_that_act_can_change_at_run_time() -> None:

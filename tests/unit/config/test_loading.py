@@ -108,7 +108,7 @@ def test_the_named_file_goes_before_the_variable_and_that_before_the_default_pla
 
 
 def test_a_named_file_that_is_missing_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"cannot read no\.conf"):
+    with pytest.raises(ConfigError, match=r"^no\.conf: cannot be read: No such file"):
         load(environment={"STROGOFF_CONFIG": "no.conf"})
 
 

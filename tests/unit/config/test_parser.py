@@ -136,8 +136,20 @@ def test_the_number_of_included_files_is_limited(tmp_path: Path, monkeypatch: py
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    assert f"cannot read {tmp_path / 'x.conf'}" in str(parse_file(tmp_path / "x.conf").problems[0])
-    assert "cannot read" in str(parse_file(tmp_path).problems[0])
+    for path in (tmp_path / "x.conf", tmp_path):
+        (problem,) = parse_file(path).problems
+        assert str(problem).startswith(f"{path}: cannot be read: ")
+        assert str(problem).count(str(path)) == 1
+
+
+def test_an_included_file_that_cannot_be_read_is_named_beside_the_line_that_includes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parser, "FILE_BYTES_MAX", 20)
+    (tmp_path / "big.conf").write_text("a = 12345678901234567890")
+    (tmp_path / "main.conf").write_text("include big.conf")
+    (problem,) = parse_file(tmp_path / "main.conf").problems
+    assert str(problem).startswith(f"{tmp_path / 'main.conf'}:1: include {tmp_path / 'big.conf'}: larger than 20 bytes")
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

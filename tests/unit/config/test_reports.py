@@ -70,14 +70,30 @@ def test_show_can_be_limited() -> None:
     assert [row.key for row in show(configuration, only_set=True)] == [
         "allow_anonymous",
         "listener.tcp.default",
-        "log.console",
-        "log.error",
         "queue_type",
     ]
     (row,) = show(configuration, ["listener.tcp.default.max_connections"])
     assert (row.value, str(row.source)) == ("10000", "default")
     with pytest.raises(ConfigError, match="did you mean queue_type"):
         show(configuration, ["queue_typ"])
+
+
+def test_an_unknown_key_is_told_without_a_place_since_it_was_just_typed() -> None:
+    with pytest.raises(ConfigError, match=r"^queue_typ: there is no such key; did you mean queue_type\?$"):
+        show(load(), ["queue_typ"])
+
+
+def test_a_size_is_shown_as_it_was_written() -> None:
+    configuration = load(overrides=["max_message_size=64KB"])
+    assert show(configuration, ["max_message_size"])[0].value == "64KB"
+    assert configuration.engine_settings()["max_message_size"] == 65_536
+
+
+@pytest.mark.parametrize(
+    ("key", "default"), [("log.console", "console"), ("log.console.console.format", "auto"), ("log.error", "auto")]
+)
+def test_the_defaults_of_the_log_are_described_as_they_hold(key: str, default: str) -> None:
+    assert describe(key).default == default
 
 
 def test_show_hides_secrets() -> None:

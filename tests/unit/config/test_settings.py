@@ -260,6 +260,7 @@ ENGINE_SETTINGS = {
     "max_connect_packet_size",
     "max_connection_buffer",
     "event_queue_limit",
+    "event_queue_bytes",
     "max_pending_hooks",
     "plugins.hook_timeout",
 }

@@ -33,7 +33,13 @@ ACCEPTED = [
     ("bytesize", "4Kb", 4096),
     ("bytesize", "4 KiB", 4096),
     ("bytesize", "1G", 1024**3),
+    ("bytesize", "+5", 5),
+    ("bytesize", str(2**63 - 1), 2**63 - 1),
     ("bytesize|infinity", "Infinity", None),
+    ("bytesize(0..268435460 capped)", "64KB", 65_536),
+    ("bytesize(0..268435460 capped)", "1GB", 268_435_460),
+    ("bytesize(0..268435460 capped)", "300000000", 268_435_460),
+    ("bytesizes(*3)", "4096,16KB,4 KiB", (4096, 16384, 4096)),
     ("span|never", "never", None),
     ("span|never", "90s", 90),
     ("span|never", "30min", 1_800),
@@ -83,6 +89,13 @@ REFUSED = [
     ("bytesize", "4PB"),
     ("bytesize", "4iB"),
     ("bytesize", "-1"),
+    ("bytesize", "9" * 19),
+    ("bytesize", "1.5KB"),
+    ("bytesize(1..65535 capped)", "0"),
+    ("bytesize(4096..1073741824)", "2GB"),
+    ("bytesize(4096..)", "2KB"),
+    ("bytesizes(*3)", "1,2"),
+    ("bytesizes(*3)", "1,2,3PB"),
     ("span|never", "90"),
     ("span|never", "1h30m"),
     ("span|never", "30min1h"),
@@ -118,6 +131,12 @@ def test_months_and_years_of_a_session_are_remarked_upon(text: str, meaning: str
 
 def test_a_number_beyond_what_can_be_used_is_capped_and_remarked_upon() -> None:
     assert "65535 is in force" in (type_named("integer(0..65535 capped)").read("100000").remark or "")
+    assert "1GB is more than can be used" in (type_named("bytesize(0..65535 capped)").read("1GB").remark or "")
+
+
+def test_the_range_of_a_size_is_told() -> None:
+    with pytest.raises(NotOfTypeError, match=r"^expected a size from 4096 to 65536 bytes, .*, not '1KB'$"):
+        type_named("bytesize(4096..65536)").read("1KB")
 
 
 def test_minutes_in_a_combined_span_are_explained() -> None:

@@ -53,8 +53,8 @@ mod settings;
 mod state;
 mod window;
 
-
-
+#[cfg(test)]
+mod tests;
 
 pub use connection::Client;
 pub use error::{ClientError, Refusal};

@@ -79,17 +79,18 @@ impl<K: Kept> Client<K> {
 
     #[inline]
     fn receive_packet<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> Result<Received<'a, K>, ClientError> {
-        let frame = match next_frame(input, self.settings.packet_size_max as usize)? {
-            FrameStep::Frame(frame) => frame,
-            FrameStep::Incomplete { needed } => return Ok(Received::Incomplete { needed }),
-        };
         let version = self.settings.version;
-        // Type 0, the only one without a name, is left to the decoder to refuse.
-        if let Some(packet) = PacketType::from_first_byte(frame.first_byte)
+        // The first byte is enough to know what does not belong here: no need to wait for the rest. Type 0, the only one
+        // without a name, is left to the decoder to refuse.
+        if let Some(packet) = input.first().and_then(|first_byte| PacketType::from_first_byte(*first_byte))
             && !self.state.may_receive(packet, version)
         {
             return Err(ClientError::OutOfPlace(packet, self.state));
         }
+        let frame = match next_frame(input, self.settings.packet_size_max as usize)? {
+            FrameStep::Frame(frame) => frame,
+            FrameStep::Incomplete { needed } => return Ok(Received::Incomplete { needed }),
+        };
         let size = frame.size;
         let event = match decode(version, frame)? {
             Packet::Publish(publish) => self.on_publish(publish, out)?,

@@ -1,7 +1,7 @@
 //! AUTH on a connection that stands: re-authentication (MQTT 5 §4.12.1).
 
-use super::engine::broker::events::Hooks;
 use super::engine::codec::{Auth, Packet, Properties, ProtocolVersion, ReasonCode};
+use super::engine::hooks::Hooks;
 use super::engine::protocol::{Decision, Ending, Step, Verdict};
 use super::engine::settings::Settings;
 use super::node::Node;

@@ -7,7 +7,8 @@ use super::engine::codec::{FrameStep, ProtocolVersion, PublishHead, QoS, next_fr
 use super::engine::protocol::Step;
 use super::engine::protocol::client::{Client, ClientSettings, Event, Kept, Received};
 use super::engine::settings::Settings;
-use super::node::{Node, head, with_qos};
+use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const PUBLISHER: usize = 0;
 const SUBSCRIBER: usize = 1;
@@ -54,16 +55,13 @@ impl End {
     fn read(&mut self) {
         let input = std::mem::take(&mut self.down);
         let mut at = 0;
-        loop {
-            match self.client.receive(&input[at..], &mut self.up).expect("the broker keeps to the protocol") {
-                Received::Packet { size, event } => {
-                    at += size;
-                    if let Event::Delivery(publish) = event {
-                        let number = u16::from_be_bytes(publish.payload.try_into().expect("two bytes"));
-                        self.got.push((number, publish.qos));
-                    }
-                }
-                Received::Incomplete { .. } => break,
+        while let Received::Packet { size, event } =
+            self.client.receive(&input[at..], &mut self.up).expect("the broker keeps to the protocol")
+        {
+            at += size;
+            if let Event::Delivery(publish) = event {
+                let number = u16::from_be_bytes(publish.payload.try_into().expect("two bytes"));
+                self.got.push((number, publish.qos));
             }
         }
         self.down = input[at..].to_vec();
@@ -92,7 +90,7 @@ impl World {
     fn new(version: ProtocolVersion, window: u16) -> Self {
         let settings = Settings {
             max_inflight_messages: window.into(),
-            receive_max_broker: window.into(),
+            receive_max_broker: window,
             max_online_messages: -1,
             max_offline_messages: -1,
             topic_alias_max_broker: 3,

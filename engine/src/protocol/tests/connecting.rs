@@ -16,7 +16,13 @@ fn refused(settings: Settings, version: ProtocolVersion, change: impl FnOnce(&mu
 }
 
 fn will(topic: &str) -> Will<'_> {
-    Will { qos: QoS::AtMostOnce, retain: false, topic, payload: b"", properties: super::engine::codec::Properties::new() }
+    Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic,
+        payload: b"",
+        properties: super::engine::codec::Properties::new(),
+    }
 }
 
 // [MQTT-3.1.3-8], [MQTT-3.1.3-6]
@@ -81,9 +87,13 @@ fn connack_tells_the_limits_that_are_not_the_defaults() {
 // [MQTT-3.1.2-21], [MQTT-3.1.2-22]
 #[test]
 fn silence_is_counted_by_the_keep_alive_that_holds() {
-    for (version, asked, cap, silence_ms) in
-        [(V4, 10, 5, Some(15_000)), (V5, 10, 5, Some(7_500)), (V5, 0, 5, Some(7_500)), (V5, 3, 5, Some(4_500)), (V4, 0, 5, None)]
-    {
+    for (version, asked, cap, silence_ms) in [
+        (V4, 10, 5, Some(15_000)),
+        (V5, 10, 5, Some(7_500)),
+        (V5, 0, 5, Some(7_500)),
+        (V5, 3, 5, Some(4_500)),
+        (V4, 0, 5, None),
+    ] {
         let mut node = Node::new(Settings { max_keep_alive: cap, ..Settings::default() }, 1);
         node.connected(0, version, |connect| connect.keep_alive = asked);
         let connection = node.session(0).connection.as_ref().expect("the client is connected");

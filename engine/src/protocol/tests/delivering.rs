@@ -1,10 +1,11 @@
 //! What a client gets: the steps of each QoS, the window, aliases, sizes, expiry, order.
 
-use super::engine::broker::events::Hooks;
 use super::engine::codec::{Acknowledgement, Packet, ProtocolVersion, ReasonCode};
+use super::engine::hooks::Hooks;
 use super::engine::protocol::{SHARE_FROM, Step};
 use super::engine::settings::Settings;
-use super::node::{Node, with_qos};
+use super::node::Node;
+use super::shorthand::with_qos;
 
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -138,7 +139,10 @@ fn what_is_larger_than_the_client_takes_counts_as_delivered() {
     node.inside("t", &[b'y'; 14], 0, |_| {});
     node.inside("t", &[b'z'; 14], 0, |_| {});
     let heard = node.said(0);
-    assert_eq!(heard, [r#"PUBLISH t "xxxxxxxxxxxx" q1 #1"#, r#"PUBLISH t "yyyyyyyyyyyyyy" q0"#, r#"PUBLISH t "zzzzzzzzzzzzzz" q0"#]);
+    assert_eq!(
+        heard,
+        [r#"PUBLISH t "xxxxxxxxxxxx" q1 #1"#, r#"PUBLISH t "yyyyyyyyyyyyyy" q0"#, r#"PUBLISH t "zzzzzzzzzzzzzz" q0"#]
+    );
     assert_eq!(node.told(), ["on_message_drop c0 t max_packet_size_exceeded"]);
     assert_eq!(node.counts(0), (1, 0, 0), "what was dropped takes no place in the window");
 }

@@ -124,11 +124,9 @@ fn disconnect_may_change_the_expiry_but_not_begin_one() {
 // [MQTT-3.14.0-1], [MQTT-3.1.2-29]
 #[test]
 fn a_disconnect_is_written_to_version_5_clients_only_and_fits() {
-    for (version, size, expected) in [
-        (V5, 100, Some(r#"DISCONNECT 0x8b "the broker stops""#)),
-        (V5, 20, Some("DISCONNECT 0x8b")),
-        (V4, 100, None),
-    ] {
+    for (version, size, expected) in
+        [(V5, 100, Some(r#"DISCONNECT 0x8b "the broker stops""#)), (V5, 20, Some("DISCONNECT 0x8b")), (V4, 100, None)]
+    {
         let mut node = Node::new(Settings::default(), 1);
         node.connected(0, version, |connect| {
             if connect.version == V5 {

@@ -1,10 +1,11 @@
 //! Limits: the rate of publishes, queues, subscriptions, what the CONNACK says of them.
 
-use super::engine::broker::events::Hooks;
-use super::engine::codec::ProtocolVersion;
-use super::engine::protocol::Step;
+use super::engine::codec::{ProtocolVersion, ReasonCode};
+use super::engine::hooks::Hooks;
+use super::engine::protocol::{Decision, Step, Verdict};
 use super::engine::settings::{QueueType, Settings};
-use super::node::{Node, head, with_qos};
+use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -24,10 +25,33 @@ fn who_publishes_faster_than_the_rate_has_to_wait() {
 }
 
 #[test]
+fn repeats_count_against_the_rate_as_well() {
+    let mut node = Node::new(Settings { max_message_rate: 1, ..Settings::default() }, 1);
+    node.connected(0, V4, |_| {});
+    assert_eq!(node.publish(0, head("t", 2, 1), b""), Step::Continue);
+    assert_eq!(node.publish(0, head("t", 2, 1), b""), Step::Throttle(1_000));
+    assert_eq!(node.said(0), ["PUBREC #1", "PUBREC #1"]);
+}
+
+#[test]
+fn a_verdict_does_not_spare_the_wait_of_a_publish_that_was_too_fast() {
+    let mut node = Node::new(Settings { max_message_rate: 1, ..Settings::default() }, 1);
+    node.connected(0, V5, |_| {});
+    node.listen(Hooks::AUTH_ON_PUBLISH);
+    for (verdict, step) in [
+        (Verdict::new(Decision::Allow), Step::Continue),
+        (Verdict::new(Decision::Allow), Step::Throttle(1_000)),
+        (Verdict::deny(ReasonCode::NOT_AUTHORIZED), Step::Throttle(2_000)),
+    ] {
+        assert_eq!(node.publish(0, head("t", 1, 1), b""), Step::Pause);
+        assert_eq!(node.answer(0, &verdict), step);
+    }
+}
+
+#[test]
 fn a_full_queue_of_a_connected_client_drops_and_says_so() {
     for (queue_type, last) in [(QueueType::Fifo, "2"), (QueueType::Lifo, "4")] {
-        let settings =
-            Settings { max_inflight_messages: 1, max_online_messages: 1, queue_type, ..Settings::default() };
+        let settings = Settings { max_inflight_messages: 1, max_online_messages: 1, queue_type, ..Settings::default() };
         let mut node = Node::new(settings, 1);
         node.connected(0, V4, |_| {});
         node.listen(Hooks::ON_MESSAGE_DROP);
@@ -43,16 +67,22 @@ fn a_full_queue_of_a_connected_client_drops_and_says_so() {
 }
 
 #[test]
-fn the_bytes_of_a_queue_are_limited() {
-    let settings = Settings { max_inflight_messages: 1, max_queued_bytes: 1_000, ..Settings::default() };
-    let mut node = Node::new(settings, 1);
-    node.connected(0, V4, |_| {});
-    node.subscribed(0, "#", 1);
-    for _ in 0..20 {
-        node.inside("t", &[0; 300], 1, |_| {});
+fn the_bytes_of_a_queue_are_limited_also_when_large_messages_follow_small_ones() {
+    for queue_type in [QueueType::Fifo, QueueType::Lifo] {
+        let settings =
+            Settings { max_inflight_messages: 1, max_queued_bytes: 2_000, queue_type, ..Settings::default() };
+        let mut node = Node::new(settings, 1);
+        node.connected(0, V4, |_| {});
+        node.subscribed(0, "#", 1);
+        for size in [10, 300, 3_000] {
+            for _ in 0..20 {
+                node.inside("t", &vec![0; size], 1, |_| {});
+                let waiting = node.session(0).pending.bytes();
+                assert!(waiting <= 2_000, "{queue_type:?}: {waiting} bytes wait");
+            }
+        }
+        assert!(node.counts(0).1 > 0, "what fits waits");
     }
-    let waiting = node.session(0).pending.bytes();
-    assert!((300..=1_000).contains(&waiting), "{waiting} bytes wait");
 }
 
 #[test]

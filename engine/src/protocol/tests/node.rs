@@ -6,11 +6,11 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::engine::broker::events::{Hooks, Identity};
 use super::engine::codec::{
-    Connect, FrameStep, Packet, PacketType, Properties, ProtocolVersion, PublishHead, QoS, ReasonCode, Subscribe, SubscribeOptions,
-    Unsubscribe, next_frame, text::parse_shared_filter,
+    Connect, FrameStep, Packet, PacketType, Properties, ProtocolVersion, PublishHead, QoS, ReasonCode, Subscribe,
+    SubscribeOptions, Unsubscribe, next_frame, text::parse_shared_filter,
 };
+use super::engine::hooks::{Hooks, Identity};
 use super::engine::message::{Head, Message, Millis, NEVER, Publication};
 use super::engine::protocol::connect::{Admission, Refusal, Registration, admit};
 use super::engine::protocol::{
@@ -90,13 +90,14 @@ impl Host for Desk<'_> {
         self.shared.unsubscribe(filter, group, self.seated.id);
     }
 
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message)) {
-        self.shared.retained.matching(filter, &mut |_, message| {
-            if !message.publication().is_expired(now) {
-                visit(message);
-            }
-            true
-        });
+    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool) {
+        self.shared
+            .retained
+            .matching(filter, &mut |_, message| message.publication().is_expired(now) || visit(message));
+    }
+
+    fn retained_count(&mut self) -> usize {
+        self.shared.retained.len()
     }
 
     fn notify(&mut self, _: &mut Context, hook: Hooks, identity: &Identity, filters: Vec<(String, u8)>) {
@@ -212,12 +213,8 @@ impl Node {
         let is_present = place.session.is_some();
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
         let alias_max = registration.topic_alias_maximum;
-        place.referee = Some(Referee::new(
-            registration.version,
-            connection.window_limit,
-            connection.packet_size_max,
-            alias_max,
-        ));
+        place.referee =
+            Some(Referee::new(registration.version, connection.window_limit, connection.packet_size_max, alias_max));
         let next = self.next_session;
         self.next_session += 1;
         let session = place.session.get_or_insert_with(|| Session::new(next, registration.identity.clone()));
@@ -385,8 +382,11 @@ impl Node {
 
     // -- ends ------------------------------------------------------------------------------------------------------------
 
-    /// The connection of a client ends.
+    /// The connection of a client ends, if it has one.
     pub fn end(&mut self, seat: usize, ending: &Ending) {
+        if !self.is_online(seat) {
+            return;
+        }
         let now = self.cx.now;
         let place = &mut self.seats[seat];
         let Some(session) = place.session.as_mut() else { return };
@@ -475,6 +475,44 @@ impl Node {
     }
 }
 
+type Ack = super::engine::codec::Acknowledgement<'static>;
+
+impl Node {
+    /// A client subscribes with an identifier, 0 for none.
+    pub fn subscribe_as(&mut self, seat: usize, filter: &str, options: SubscribeOptions, identifier: u32) -> Step {
+        let mut properties = Properties::new();
+        if identifier > 0 {
+            properties.subscription_identifier = Some(identifier);
+        }
+        self.send(seat, &Packet::Subscribe(Subscribe::new(100, properties, &[(filter, options)])))
+    }
+
+    /// A client answers a packet as it should.
+    pub fn finish(&mut self, seat: usize, heard: &Heard) -> Step {
+        match (heard.kind, heard.qos) {
+            (PacketType::Publish, 1) => self.ack(seat, Packet::PubAck, heard.packet_id),
+            (PacketType::Publish, 2) => self.ack(seat, Packet::PubRec, heard.packet_id),
+            (PacketType::PubRel, _) => self.ack(seat, Packet::PubComp, heard.packet_id),
+            _ => Step::Continue,
+        }
+    }
+
+    /// A client unsubscribes with packet identifier 101.
+    pub fn unsubscribe(&mut self, seat: usize, filters: &[&str]) -> Step {
+        self.send(seat, &Packet::Unsubscribe(Unsubscribe::new(101, Properties::new(), filters)))
+    }
+
+    /// A client acknowledges with success.
+    pub fn ack(&mut self, seat: usize, kind: fn(Ack) -> Packet<'static>, packet_id: u16) -> Step {
+        let packet = kind(Ack::success(packet_id));
+        match packet {
+            Packet::PubAck(_) | Packet::PubComp(_) => self.referee(seat).finished(packet_id),
+            _ => {}
+        }
+        self.send(seat, &packet)
+    }
+}
+
 /// A PUBLISH as a test writes it.
 pub fn publish_bytes(version: ProtocolVersion, head: PublishHead<'_>, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -496,83 +534,5 @@ pub fn head(topic: &str, qos: u8, packet_id: u16) -> PublishHead<'_> {
         subscription_identifiers: &[],
         properties: &[],
         payload_len: 0,
-    }
-}
-
-impl Node {
-    /// A client publishes.
-    pub fn publish(&mut self, seat: usize, head: PublishHead<'_>, payload: &[u8]) -> Step {
-        let version = self.session(seat).connection.as_ref().expect("the client is connected").version;
-        self.send_bytes(seat, &publish_bytes(version, head, payload))
-    }
-
-    /// A client subscribes with packet identifier 100.
-    pub fn subscribe(&mut self, seat: usize, filters: &[(&str, SubscribeOptions)]) -> Step {
-        self.send(seat, &Packet::Subscribe(Subscribe::new(100, Properties::new(), filters)))
-    }
-
-    /// A client subscribes to one filter and forgets the SUBACK.
-    pub fn subscribed(&mut self, seat: usize, filter: &str, qos: u8) {
-        assert_eq!(self.subscribe(seat, &[(filter, with_qos(qos))]), Step::Continue);
-        assert_eq!(self.said(seat), [format!("SUBACK #100 0x{qos:02x}")]);
-    }
-
-    /// A client unsubscribes with packet identifier 101.
-    pub fn unsubscribe(&mut self, seat: usize, filters: &[&str]) -> Step {
-        self.send(seat, &Packet::Unsubscribe(Unsubscribe::new(101, Properties::new(), filters)))
-    }
-
-    /// A client acknowledges with success.
-    pub fn ack(&mut self, seat: usize, kind: fn(Ack) -> Packet<'static>, packet_id: u16) -> Step {
-        let packet = kind(Ack::success(packet_id));
-        match packet {
-            Packet::PubAck(_) | Packet::PubComp(_) => self.referee(seat).finished(packet_id),
-            _ => {}
-        }
-        self.send(seat, &packet)
-    }
-
-    /// How many messages are under way to a client, wait for it, and are not released by it.
-    pub fn counts(&mut self, seat: usize) -> (usize, usize, usize) {
-        let session = self.session(seat);
-        (session.window.len(), session.pending.len(), session.received.len())
-    }
-}
-
-type Ack = super::engine::codec::Acknowledgement<'static>;
-
-/// Subscribe options with nothing but a QoS.
-pub fn with_qos(qos: u8) -> SubscribeOptions {
-    SubscribeOptions { qos: QoS::from_u8(qos).expect("0, 1 or 2"), ..SubscribeOptions::default() }
-}
-
-
-impl Node {
-    /// A client subscribes with an identifier, 0 for none.
-    pub fn subscribe_as(&mut self, seat: usize, filter: &str, options: SubscribeOptions, identifier: u32) -> Step {
-        let mut properties = Properties::new();
-        if identifier > 0 {
-            properties.subscription_identifier = Some(identifier);
-        }
-        self.send(seat, &Packet::Subscribe(Subscribe::new(100, properties, &[(filter, options)])))
-    }
-
-    /// A client answers a packet as it should.
-    pub fn finish(&mut self, seat: usize, heard: &Heard) -> Step {
-        match (heard.kind, heard.qos) {
-            (PacketType::Publish, 1) => self.ack(seat, Packet::PubAck, heard.packet_id),
-            (PacketType::Publish, 2) => self.ack(seat, Packet::PubRec, heard.packet_id),
-            (PacketType::PubRel, _) => self.ack(seat, Packet::PubComp, heard.packet_id),
-            _ => Step::Continue,
-        }
-    }
-}
-
-impl Node {
-    /// A client subscribes; the SUBACK is forgotten, what is retained is not.
-    pub fn subscribed_with_retained(&mut self, seat: usize, filter: &str, qos: u8) {
-        self.subscribe(seat, &[(filter, with_qos(qos))]);
-        let suback = 2 + 3;
-        assert!(self.heard(seat, suback).iter().all(|heard| heard.kind == PacketType::SubAck));
     }
 }

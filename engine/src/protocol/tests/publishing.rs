@@ -4,6 +4,7 @@ use super::engine::codec::{Acknowledgement, Packet, ProtocolVersion, PublishHead
 use super::engine::protocol::{Cause, Ending, Step};
 use super::engine::settings::Settings;
 use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const V3: ProtocolVersion = ProtocolVersion::V3_1;
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
@@ -97,7 +98,7 @@ fn clients_do_not_publish_below_dollar() {
     for (version, answer) in [(V4, "PUBACK #1"), (V5, "PUBACK #1 0x87")] {
         let mut node = node(version, Settings::default());
         node.send(1, &Packet::PingReq);
-        node.subscribe(1, &[("$SYS/#", super::node::with_qos(0))]);
+        node.subscribe(1, &[("$SYS/#", with_qos(0))]);
         node.said(1);
         assert_eq!(node.publish(0, head("$SYS/x", 1, 1), b"x"), Step::Continue);
         assert_eq!((node.said(0), node.said(1)), (vec![answer.to_owned()], vec![]));
@@ -199,8 +200,7 @@ fn a_message_is_the_same_whether_its_properties_are_passed_on_as_they_are_or_put
     node.publish(0, PublishHead { topic_alias: Some(1), packet_id: 2, ..plain }, b"x");
     node.publish(0, PublishHead { message_expiry: Some(9), packet_id: 3, ..plain }, b"x");
     let heard: Vec<_> = node.said(0).into_iter().filter(|heard| heard.starts_with("PUBLISH")).collect();
-    let expected =
-        [r#"PUBLISH a "x" q1 #1 k=v"#, r#"PUBLISH a "x" q1 #2 k=v"#, r#"PUBLISH a "x" q1 #3 expiry 9 k=v"#];
+    let expected = [r#"PUBLISH a "x" q1 #1 k=v"#, r#"PUBLISH a "x" q1 #2 k=v"#, r#"PUBLISH a "x" q1 #3 expiry 9 k=v"#];
     assert_eq!(heard, expected);
 }
 

@@ -63,17 +63,20 @@ impl Referee {
         self.is_honest &= self.unfinished.contains(&packet_id);
     }
 
+    /// The client may have acknowledged what it did not get: from now on the window is its own affair.
+    pub fn mistrust(&mut self) {
+        self.is_honest = false;
+    }
+
     /// Takes bytes as the broker wrote them, cut anywhere.
     pub fn hear(&mut self, bytes: &[u8]) -> Vec<Heard> {
         self.unread.extend_from_slice(bytes);
         let unread = std::mem::take(&mut self.unread);
         let mut at = 0;
         let mut heard = Vec::new();
-        loop {
-            let frame = match next_frame(&unread[at..], PACKET_SIZE_MAX).expect("the broker writes whole headers") {
-                FrameStep::Frame(frame) => frame,
-                FrameStep::Incomplete { .. } => break,
-            };
+        while let FrameStep::Frame(frame) =
+            next_frame(&unread[at..], PACKET_SIZE_MAX).expect("the broker writes whole headers")
+        {
             at += frame.size;
             let packet = decode(self.version, frame).expect("the broker writes valid packets");
             heard.push(self.judge(&packet, frame.size));
@@ -211,7 +214,7 @@ fn why(properties: &Properties<'_>) -> String {
 }
 
 fn codes(reasons: &[ReasonCode]) -> String {
-    reasons.iter().map(|reason| format!(" {}", code(*reason))).collect()
+    reasons.iter().fold(String::new(), |text, reason| text + " " + &code(*reason))
 }
 
 fn code(reason: ReasonCode) -> String {

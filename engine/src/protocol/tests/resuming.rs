@@ -43,8 +43,7 @@ fn what_was_under_way_is_sent_again_first_with_dup_and_the_same_identifiers() {
         node.lose(0);
         node.inside("t", b"4", 1, |_| {});
         node.inside("t", b"5", 0, |_| {});
-        let expected =
-            [r#"PUBLISH t "2" q2 #2 dup"#, r#"PUBLISH t "3" q1 #3 dup"#, r#"PUBLISH t "4" q1 #4"#];
+        let expected = [r#"PUBLISH t "2" q2 #2 dup"#, r#"PUBLISH t "3" q1 #3 dup"#, r#"PUBLISH t "4" q1 #4"#];
         assert_eq!(come_back(&mut node, version), expected, "QoS 0 is not kept for a client that is away");
     }
 }
@@ -112,7 +111,8 @@ fn a_resend_that_is_cut_off_starts_over_in_the_same_order() {
     node.said(0);
     node.ack(0, Packet::PubAck, 2);
     node.lose(0);
-    let again: Vec<_> = come_back(&mut node, V5).iter().filter_map(|heard| heard.split('#').nth(1).map(str::to_owned)).collect();
+    let again: Vec<_> =
+        come_back(&mut node, V5).iter().filter_map(|heard| heard.split('#').nth(1).map(str::to_owned)).collect();
     assert_eq!(again, ["1 dup", "3 dup", "4 dup", "5 dup", "6 dup"]);
 }
 
@@ -218,7 +218,9 @@ fn what_waits_shrinks_to_the_limit_of_the_state_it_enters() {
 // [MQTT-3.1.2-23], [MQTT-3.14.2-2]
 #[test]
 fn a_session_ends_when_its_time_is_over() {
-    for (expiry, after_ms, is_there) in [(0, 0, false), (10, 9_999, true), (10, 10_000, false), (u32::MAX, 1 << 50, true)] {
+    for (expiry, after_ms, is_there) in
+        [(0, 0, false), (10, 9_999, true), (10, 10_000, false), (u32::MAX, 1 << 50, true)]
+    {
         let mut node = Node::new(Settings::default(), 1);
         node.connected(0, V5, |connect| connect.properties.session_expiry = Some(expiry));
         node.subscribed(0, "#", 1);

@@ -2,7 +2,8 @@
 
 use super::engine::codec::{Packet, ProtocolVersion, PublishHead, RetainHandling, SubscribeOptions};
 use super::engine::settings::Settings;
-use super::node::{Node, head, with_qos};
+use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -80,6 +81,21 @@ fn retained_messages_are_not_held_to_the_limit_of_the_queue() {
         node.ack(0, Packet::PubAck, number);
     }
     assert_eq!(node.counts(0), (0, 0, 0));
+}
+
+#[test]
+fn subscribing_again_and_again_does_not_make_the_queue_grow_without_end() {
+    let settings = Settings { max_online_messages: 5, max_inflight_messages: 1, ..Settings::default() };
+    let mut node = Node::new(settings, 1);
+    for number in 0..10 {
+        node.inside(&format!("r/{number}"), b"x", 1, |head| head.retain = true);
+    }
+    node.connected(0, V4, |_| {});
+    for _ in 0..50 {
+        node.subscribe(0, &[("r/#", with_qos(1))]);
+    }
+    let (_, waiting, _) = node.counts(0);
+    assert!((9..=15).contains(&waiting), "{waiting} messages wait");
 }
 
 // [MQTT-3.3.1-6], [MQTT-3.3.1-7]

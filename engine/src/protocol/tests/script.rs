@@ -5,19 +5,18 @@
 
 use std::sync::Arc;
 
-use super::engine::broker::events::Hooks;
 use super::engine::codec::{
     Acknowledgement, Auth, Connect, Disconnect, Packet, Properties, ProtocolVersion, PublishHead, QoS, ReasonCode,
     RetainHandling, SubscribeOptions, Will,
 };
+use super::engine::hooks::Hooks;
 use super::engine::protocol::{Decision, Step, Verdict};
 use super::engine::settings::{QueueType, Settings};
 use super::node::{Node, head, publish_bytes};
 
 const CLIENTS: usize = 3;
 const TOPICS: [&str; 8] = ["a", "a/b", "b", "a/b/c", "$x", "//", "a-long-topic/with/levels", "é"];
-const FILTERS: [&str; 10] =
-    ["#", "a", "a/#", "+/b", "$share/g/a/+", "$x", "a/b/c/d/e/f", "$share/g/#", "+", "//"];
+const FILTERS: [&str; 10] = ["#", "a", "a/#", "+/b", "$share/g/a/+", "$x", "a/b/c/d/e/f", "$share/g/#", "+", "//"];
 const STEPS: usize = 16;
 /// No history is longer, so that a large input costs no more than its bytes.
 const STEPS_MAX: usize = 2_000;
@@ -73,6 +72,8 @@ struct Play {
     node: Node,
     /// Messages that each client got and has not finished, as it knows them.
     open: [Vec<super::referee::Heard>; CLIENTS],
+    /// Messages that each client had not released when it connected, which may be more than its connection allows.
+    unreleased: [usize; CLIENTS],
 }
 
 impl Play {
@@ -99,7 +100,7 @@ impl Play {
         };
         let mut node = Node::new(settings, CLIENTS);
         node.listen(Hooks::from_bits_truncate(u32::from(script.byte()) | u32::from(script.byte()) << 8));
-        Self { node, open: Default::default() }
+        Self { node, open: Default::default(), unreleased: [0; CLIENTS] }
     }
 
     fn step(&mut self, script: &mut Script<'_>, seat: usize, step: usize) {
@@ -161,7 +162,11 @@ impl Play {
             11 => self.finish_one(script, seat),
             12 => self.acknowledge_anything(script, seat),
             13 => self.end_well(script, seat, version),
-            14 => self.node.send_bytes(seat, script.bytes()),
+            14 => {
+                // Whatever that is, it may acknowledge what the client did not get.
+                self.node.referee(seat).mistrust();
+                self.node.send_bytes(seat, script.bytes())
+            }
             _ if version == ProtocolVersion::V5 => self.authenticate(script, seat),
             _ => self.node.send(seat, &Packet::PingReq),
         };
@@ -197,6 +202,7 @@ impl Play {
         };
         if self.node.connect(seat, version, change).is_ok() {
             self.open[seat].clear();
+            self.unreleased[seat] = self.node.session(seat).received.len();
         }
     }
 
@@ -271,17 +277,18 @@ impl Play {
             if session.pending.is_empty() {
                 assert_eq!(session.pending.bytes(), 0, "an empty queue has no bytes");
             }
+            let waiting = session.pending.bytes();
+            assert!(waiting <= settings.queue_limit_bytes(), "{waiting} bytes wait in a queue");
             let Some(connection) = &session.connection else {
                 assert!(session.will.is_none(), "a will belongs to a connection");
                 continue;
             };
             if connection.is_v5() {
-                let limit = usize::from(connection.receive_maximum);
-                // Those of an earlier connection may have been more.
-                assert!(session.received.len() <= limit.max(12) + 12, "the client's window is limited");
+                let limit = usize::from(connection.receive_maximum).max(self.unreleased[seat]);
+                assert!(session.received.len() <= limit, "more than Receive Maximum is unfinished [MQTT-3.3.4-9]");
             }
             // One step answers with one packet and may send one message for each place in the output.
-            let output_max = settings.max_connection_buffer as usize + 8_192;
+            let output_max = settings.max_connection_buffer + 8_192;
             assert!(connection.output.len() <= output_max, "{} bytes wait to be written", connection.output.len());
         }
         assert_eq!(self.node.subscriptions(), subscriptions, "sessions and routing table agree");
@@ -311,7 +318,11 @@ fn publish(script: &mut Script<'_>, version: ProtocolVersion) -> Vec<u8> {
         head.properties = b"\x26\x00\x01k\x00\x01v";
     }
     let payload = script.bytes();
-    if flags & 64 == 64 { publish_bytes(version, head, &payload.repeat(80)) } else { publish_bytes(version, head, payload) }
+    if flags & 64 == 64 {
+        publish_bytes(version, head, &payload.repeat(80))
+    } else {
+        publish_bytes(version, head, payload)
+    }
 }
 
 fn verdict(script: &mut Script<'_>) -> Verdict {
@@ -331,4 +342,3 @@ fn verdict(script: &mut Script<'_>) -> Verdict {
     verdict.reason_string = (flags & 128 == 128).then(|| "because".to_owned());
     verdict
 }
-

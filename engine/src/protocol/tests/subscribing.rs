@@ -1,10 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: codes, replacement, shared groups, No Local, Retain As Published.
 
-use super::engine::broker::events::Hooks;
 use super::engine::codec::{ProtocolVersion, PublishHead, SubscribeOptions};
+use super::engine::hooks::Hooks;
 use super::engine::protocol::Step;
 use super::engine::settings::Settings;
-use super::node::{Node, head, with_qos};
+use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
 const V5: ProtocolVersion = ProtocolVersion::V5;

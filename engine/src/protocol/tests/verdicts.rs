@@ -1,10 +1,11 @@
 //! Packets that wait for Python's verdict: what each answer does, and what happens to those who do not wait for it.
 
-use super::engine::broker::events::Hooks;
 use super::engine::codec::{Connect, ProtocolVersion, PublishHead, ReasonCode};
+use super::engine::hooks::Hooks;
 use super::engine::protocol::{Decision, Ending, Step, Verdict};
 use super::engine::settings::Settings;
-use super::node::{Node, head, with_qos};
+use super::node::{Node, head};
+use super::shorthand::with_qos;
 
 const V3: ProtocolVersion = ProtocolVersion::V3_1;
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
@@ -166,7 +167,7 @@ fn a_verdict_may_grant_less_refuse_some_and_change_filters() {
     let filters = Some(vec![("a".to_owned(), 0), ("b".to_owned(), 0x87), ("tenant/c".to_owned(), 1)]);
     node.answer(0, &Verdict { filters, ..allow() });
     assert_eq!(node.said(0), ["SUBACK #100 0x00 0x87 0x01"]);
-    let mut filters: Vec<_> = node.session(0).subscriptions.keys().map(|filter| filter.to_string()).collect();
+    let mut filters: Vec<_> = node.session(0).subscriptions.keys().map(ToString::to_string).collect();
     filters.sort_unstable();
     assert_eq!(filters, ["a", "tenant/c"]);
 }
@@ -179,7 +180,7 @@ fn a_verdict_with_the_wrong_number_of_filters_or_bad_ones_does_no_harm() {
     assert_eq!(node.said(0), ["SUBACK #100 0x8f 0x80"]);
     node.subscribe(0, &[("a", with_qos(1))]);
     node.answer(0, &Verdict { filters: Some(Vec::new()), ..allow() });
-    assert_eq!(node.said(0), ["SUBACK #100 0x01"]);
+    assert_eq!(node.said(0), ["SUBACK #100 0x83"]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ async def set_keys(broker: Broker, call: Call) -> Result:
     try:
         broker.configuration_changed(change(broker.configuration, changes))
     except (ConfigError, ValueError) as error:
-        raise CommandError(_told(error)) from None
+        raise CommandError(str(error)) from None
     if call.switch("all"):
         return Result.of(Table(("Node", "Node Down/Unreachable", "Result"), [(broker.node_name, False, "ok")]))
     lines = [f'"{key}" set to {_shown(broker.configuration, key)}' for key in changes]
@@ -60,7 +60,7 @@ async def describe_keys(broker: Broker, call: Call) -> Result:
     try:
         texts = [f"{describe(key)}\n  now:     {_shown(broker.configuration, key)}" for key in call.words]
     except ConfigError as error:
-        raise CommandError(_told(error)) from None
+        raise CommandError(str(error)) from None
     return Result.of(Text("\n\n".join(texts)))
 
 
@@ -75,7 +75,7 @@ async def show_all(broker: Broker, call: Call) -> Result:
     try:
         found = show(broker.configuration, call.words, only_set=call.switch("only-set"))
     except ConfigError as error:
-        raise CommandError(_told(error)) from None
+        raise CommandError(str(error)) from None
     return Result.of(Table(("key", "value", "source"), [(row.key, row.value, str(row.source)) for row in found]))
 
 
@@ -95,12 +95,5 @@ def _shown(configuration: Configuration, key: str) -> str:
     try:
         (row,) = show(configuration, [key])
     except ConfigError as error:
-        raise CommandError(_told(error)) from None
+        raise CommandError(str(error)) from None
     return row.value
-
-
-def _told(error: ConfigError | ValueError) -> str:
-    """All that is wrong, without the place: the operator has just typed it."""
-    if not isinstance(error, ConfigError):
-        return str(error)
-    return "\n".join(str(problem).removeprefix(f"{problem.where}: ") for problem in error.problems)

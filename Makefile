@@ -60,6 +60,14 @@ bench: build ## Measure, beside mosquitto where that is installed; results go to
 bench-quick: build ## The same in two minutes.
 	$(BIN)/python benchmarks/run.py --quick
 
+fuzz: ## Feed hostile bytes to the decoder and to sessions, FUZZ_SECONDS (60) each.
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	cd engine/fuzz && for target in decoder session; do \
+		mkdir -p target/found/$$target && \
+		cargo fuzz run --sanitizer none $$target target/found/$$target corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 || exit 1; \
+	done
+
 clean: ## Remove what was built.
 	rm -rf $(VENV) engine/target engine/fuzz/target $(NODE_MODULES) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -155,7 +155,7 @@ class Engine:
         """
 
     def resolve(self, ticket: int, verdict: Verdict) -> bool:
-        """Answer a request. False when it is no longer waited for (deadline passed, client gone, answered before)."""
+        """Answer a request. False when it is no longer waited for (deadline passed, connection closed, answered before)."""
 
     # -- sessions --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.running import Running, eventually
+from protocol.answers import Publish
 from protocol.client import Client
 from protocol.wire import Version
 
@@ -48,6 +49,21 @@ def test_with_balance_every_message_goes_to_one_connection(run: Run) -> None:
     assert sorted(halves[0] + halves[1]) == [b"%d" % number for number in range(10)]
     for client in clients:
         client.barrier()
+
+
+def test_with_balance_nothing_is_lost_when_a_connection_leaves_without_acknowledging(run: Run) -> None:
+    running = run({"allow_multiple_sessions": True, "queue_deliver_mode": "balance"})
+    first, second = pair(running)
+    first.subscribe("t", qos=1)
+    publisher = running.connect(Version.V5)
+    for number in range(4):
+        publisher.publish("t", b"%d" % number, qos=1)
+    unacknowledged = [second.expect(Publish).payload for _ in range(2)]
+    second.close()
+    payloads = first.receive_payloads(4)
+    assert sorted(payloads) == [b"0", b"1", b"2", b"3"]
+    assert payloads[2:] == unacknowledged
+    first.barrier()
 
 
 def test_the_session_goes_on_with_the_connection_that_is_left(run: Run) -> None:

@@ -8,7 +8,9 @@ use crate::message::Millis;
 use crate::metrics::Counter;
 use crate::protocol::connect::Registration;
 use crate::protocol::{Connection, Context, Ending, Expiry, Session, Subscriptions, Will};
+use crate::queue::Queued;
 use crate::routing::Subscriber;
+use crate::settings::DeliverMode;
 
 use super::events::Event;
 use super::{Batch, Link, Node, Receiver, SessionRef, SessionState, SubscriberId};
@@ -191,7 +193,15 @@ impl Node {
         if !is_over {
             self.schedule(&mut state, session);
         }
+        // With `fanout` the other connections have their own copies.
+        let is_sole_receiver = session.main().is_some() && cx.settings.queue_deliver_mode == DeliverMode::Balance;
+        let unfinished = if is_sole_receiver { state.session.take_unfinished() } else { Vec::new() };
         drop(state);
+        if let Some(main) = session.main()
+            && !unfinished.is_empty()
+        {
+            self.hand_back(cx, batch, main, session.id(), unfinished);
+        }
         if let Some(will) = will_now {
             self.publish_will(cx, batch, &identity, &will);
         }
@@ -200,6 +210,16 @@ impl Node {
         if is_over {
             self.forget(cx, session);
         }
+    }
+
+    /// Gives what a further connection of a client id has not finished to another one, or to the session that they share.
+    fn hand_back(&self, cx: &mut Context, batch: &mut Batch, main: &SessionRef, from: u64, unfinished: Vec<Queued>) {
+        let others = main.attached().all().into_iter().find(|other| other.id() != from && !main.has_client());
+        let receiver = others.as_ref().unwrap_or(main);
+        let mut state = receiver.lock();
+        state.session.adopt(cx, unfinished);
+        self.emit_notices(cx, &state.session.identity);
+        batch.flush_later(&mut state, receiver);
     }
 
     /// Publishes wills and clears away sessions, with no lock held.

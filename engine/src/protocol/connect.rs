@@ -8,7 +8,7 @@ use crate::message::{Head, Message, NEVER, Publication};
 use crate::metrics::Reasoned;
 use crate::settings::Settings;
 
-use super::receive::check_topic;
+use super::publish::check_topic;
 use super::{Cause, Context, Expiry, Will};
 
 /// What a listener says about those who connect through it.

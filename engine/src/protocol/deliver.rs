@@ -115,7 +115,7 @@ impl Session {
         })
     }
 
-    fn enqueue(&mut self, cx: &mut Context, queued: Queued, limit: usize) -> Delivered {
+    pub(super) fn enqueue(&mut self, cx: &mut Context, queued: Queued, limit: usize) -> Delivered {
         let is_online = self.connection.is_some();
         let (qos, retain) = (queued.qos, queued.retain);
         if !is_online && qos == 0 {

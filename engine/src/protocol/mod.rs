@@ -16,12 +16,17 @@
 //!
 //! The client side is [`client`].
 
+mod acknowledge;
+mod auth;
 pub mod client;
 pub mod connect;
 mod connection;
 mod context;
 mod deliver;
+mod disconnect;
+mod ending;
 mod output;
+mod publish;
 mod receive;
 mod session;
 mod subscribe;
@@ -33,7 +38,7 @@ mod tests;
 pub use connection::{Connection, Waiting};
 pub use context::{Context, Decision, Host, Notice, Question, Routed, Verdict};
 pub use deliver::{Delivered, Outgoing};
+pub use ending::{Cause, Ending, Step};
 pub use output::{Output, SHARE_FROM, SLICES_MAX};
-pub use receive::{Cause, Ending, Step};
 pub use session::{Detached, Expiry, Session, Subscriptions, Will};
 pub use wire::FrameCache;

@@ -8,7 +8,7 @@ use crate::codec::ReasonCode;
 use crate::hooks::Identity;
 use crate::message::Message;
 use crate::metrics::Counter;
-use crate::queue::{Inflight, Pending, ReceivedIds};
+use crate::queue::{Inflight, InflightState, Pending, Queued, ReceivedIds};
 use crate::routing::SubscriptionOptions;
 
 use super::connect::Registration;
@@ -170,6 +170,29 @@ impl Session {
         Detached { will: will.filter(|_| !ending.cancels_will()), expiry: self.expiry }
     }
 
+    /// Takes out all QoS 1 and 2 messages that the client has not acknowledged, in order, for another session to deliver. A
+    /// QoS 2 message whose PUBREC came is not among them: the client has it.
+    pub fn take_unfinished(&mut self) -> Vec<Queued> {
+        let window = std::mem::take(&mut self.window);
+        let under_way = window.iter().filter_map(|(_, slot)| {
+            let qos = if slot.state == InflightState::AwaitingPuback { 1 } else { 2 };
+            let message = slot.message.clone()?;
+            Some(Queued { message, qos, retain: slot.retain, identifiers: slot.identifiers.clone() })
+        });
+        let mut unfinished: Vec<Queued> = under_way.collect();
+        unfinished.extend(std::iter::from_fn(|| self.pending.pop()).filter(|queued| queued.qos > 0));
+        unfinished
+    }
+
+    /// Takes over messages of another session of the same client id.
+    pub fn adopt(&mut self, cx: &mut Context, messages: Vec<Queued>) {
+        let limit = cx.settings.queue_limit(self.is_online());
+        for queued in messages {
+            self.enqueue(cx, queued, limit);
+        }
+        self.refill(cx);
+    }
+
     /// Whether messages wait for room in the window or the output.
     #[inline]
     pub fn has_waiting(&self) -> bool {
@@ -184,7 +207,7 @@ impl Session {
     /// Writes DISCONNECT with a reason to an MQTT 5 client; 3.x clients have no such packet.
     pub fn write_disconnect(&mut self, cx: &mut Context, reason: ReasonCode, detail: Option<&str>) {
         if let Some(connection) = &mut self.connection {
-            super::receive::write_disconnect(cx, connection, reason, detail);
+            super::disconnect::write_disconnect(cx, connection, reason, detail);
         }
     }
 }

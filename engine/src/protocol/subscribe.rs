@@ -12,7 +12,8 @@ use crate::metrics::Versioned;
 use crate::routing::SubscriptionOptions;
 
 use super::context::{Decision, Host, Question, Verdict};
-use super::receive::check_topic;
+use super::ending::broken;
+use super::publish::check_topic;
 use super::{Context, Ending, Session, Step, Waiting};
 
 /// What a requested subscription came to.
@@ -35,8 +36,7 @@ impl Session {
         let identifier = subscribe.properties.subscription_identifier.unwrap_or(0);
         if !cx.hooks.contains(Hooks::AUTH_ON_SUBSCRIBE) {
             let filters = subscribe.filters().map(|(filter, options)| (filter, options, options.qos as u8));
-            self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
-            return Step::Continue;
+            return self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
         }
         let question = Question::Subscribe {
             filters: subscribe.filters().map(|(filter, options)| (filter.to_owned(), options.qos as u8)).collect(),
@@ -46,8 +46,7 @@ impl Session {
             let filters = subscribe
                 .filters()
                 .map(|(filter, options)| (filter, options, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0));
-            self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
-            return Step::Continue;
+            return self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
         }
         let filters = subscribe.filters().map(|(filter, options)| (filter.to_owned(), options)).collect();
         if let Some(connection) = &mut self.connection {
@@ -70,25 +69,24 @@ impl Session {
             (Decision::Deny(reason), _) => {
                 let code = if reason.is_error() { reason.0 } else { ReasonCode::NOT_AUTHORIZED.0 };
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
-                self.subscribe_all(cx, host, packet_id, identifier, all);
+                self.subscribe_all(cx, host, packet_id, identifier, all)
             }
             (_, Some(changed)) if changed.len() != filters.len() => {
                 // An answer to another question grants nothing.
                 let code = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0;
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
-                self.subscribe_all(cx, host, packet_id, identifier, all);
+                self.subscribe_all(cx, host, packet_id, identifier, all)
             }
             (_, Some(changed)) => {
                 let all =
                     requested.zip(changed).map(|((_, options), (filter, code))| (filter.as_str(), *options, *code));
-                self.subscribe_all(cx, host, packet_id, identifier, all);
+                self.subscribe_all(cx, host, packet_id, identifier, all)
             }
             (_, None) => {
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, options.qos as u8));
-                self.subscribe_all(cx, host, packet_id, identifier, all);
+                self.subscribe_all(cx, host, packet_id, identifier, all)
             }
         }
-        Step::Continue
     }
 
     /// Makes the subscriptions one after the other, answers with one SUBACK, then sends what is retained
@@ -100,13 +98,15 @@ impl Session {
         packet_id: u16,
         identifier: u32,
         filters: impl Iterator<Item = (&'a str, SubscribeOptions, u8)> + Clone,
-    ) {
+    ) -> Step {
         let is_v5 = self.is_v5();
         let granted: Vec<Granted> = filters
             .clone()
             .map(|(filter, options, code)| self.subscribe_one(cx, host, filter, options, code, identifier))
             .collect();
-        self.write_suback(cx, packet_id, is_v5, &granted);
+        if !self.write_suback(cx, packet_id, is_v5, &granted) {
+            return unanswerable();
+        }
         if cx.hooks.contains(Hooks::ON_SUBSCRIBE) {
             let made = filters.clone().zip(&granted).map(|((filter, ..), granted)| (filter.to_owned(), granted.code.0));
             host.notify(cx, Hooks::ON_SUBSCRIBE, &self.identity, made.collect());
@@ -116,6 +116,7 @@ impl Session {
                 self.send_retained(cx, host, filter, granted.code.0, identifier);
             }
         }
+        Step::Continue
     }
 
     fn subscribe_one<H: Host>(
@@ -161,15 +162,15 @@ impl Session {
         Granted { code: ReasonCode(code), wants_retained }
     }
 
-    fn write_suback(&mut self, cx: &mut Context, packet_id: u16, is_v5: bool, granted: &[Granted]) {
-        let Some(connection) = &mut self.connection else { return };
+    fn write_suback(&mut self, cx: &mut Context, packet_id: u16, is_v5: bool, granted: &[Granted]) -> bool {
+        let Some(connection) = &mut self.connection else { return true };
         cx.tally.add_versioned(Versioned::SubackSent, is_v5, 1);
         let codes: Vec<ReasonCode> = granted
             .iter()
             .map(|granted| if is_v5 || granted.code.0 <= 2 { granted.code } else { ReasonCode::UNSPECIFIED_ERROR })
             .collect();
         let suback = SubAck { packet_id, reasons: &codes, properties: Properties::default() };
-        suback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer());
+        suback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer())
     }
 
     fn send_retained<H: Host>(&mut self, cx: &mut Context, host: &mut H, filter: &str, qos: u8, identifier: u32) {
@@ -202,8 +203,11 @@ impl Session {
         cx.tally.add_versioned(Versioned::UnsubackSent, is_v5, 1);
         let unsuback =
             UnsubAck { packet_id: unsubscribe.packet_id, reasons: &codes, properties: Properties::default() };
-        unsuback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer());
-        Step::Continue
+        if unsuback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer()) {
+            Step::Continue
+        } else {
+            unanswerable()
+        }
     }
 
     /// Removes one subscription; the filter is compared letter for letter [MQTT-3.10.4-1].
@@ -217,4 +221,9 @@ impl Session {
         }
         ReasonCode::SUCCESS
     }
+}
+
+/// A request for more filters than the answer may have codes: every request must be answered, and this one cannot be.
+fn unanswerable() -> Step {
+    broken(ReasonCode::PACKET_TOO_LARGE, "a request whose answer exceeds the client's own Maximum Packet Size")
 }

@@ -35,6 +35,14 @@ impl Verdict {
             check_topic(topic)?;
         }
         check_qos(qos.unwrap_or(0))?;
+        if client_id.as_deref() == Some("") {
+            return Err(PyValueError::new_err("client_id: must not be empty"));
+        }
+        for (name, value) in [("client_id", &client_id), ("mountpoint", &mountpoint), ("username", &username)] {
+            if let Some(value) = value {
+                check_text(name, value)?;
+            }
+        }
         Ok(Self(protocol::Verdict {
             client_id,
             mountpoint,
@@ -115,6 +123,10 @@ impl Message {
 fn check_topic(topic: &str) -> PyResult<()> {
     crate::codec::text::validate_topic_name(topic)
         .map_err(|error| PyValueError::new_err(format!("topic {topic:?}: {error}")))
+}
+
+fn check_text(name: &str, value: &str) -> PyResult<()> {
+    crate::codec::text::validate_string(value).map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
 }
 
 fn check_qos(qos: u8) -> PyResult<()> {

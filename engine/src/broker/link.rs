@@ -57,6 +57,9 @@ pub trait Owner: Send + Sync + fmt::Debug {
     /// The connection is over and its last packet is written: wait for the peer to close, then forget it.
     fn drain(&self, slot: usize, connection_id: u64);
 
+    /// A write has found the socket full: tell when it takes more, now and from then on.
+    fn watch_writable(&self, socket: &TcpStream, slot: usize) -> io::Result<()>;
+
     /// A write has found the connection broken: end it as lost.
     fn lost(&self, slot: usize, connection_id: u64);
 }
@@ -80,12 +83,20 @@ pub struct Link {
     pub is_flush_due: bool,
     /// The socket was full at the last write.
     pub is_blocked: bool,
+    /// The owner is told when the socket takes more. Most connections never need that, and each event costs.
+    pub is_watched: bool,
 }
 
 impl Link {
     /// Writes as much of the output as the socket takes. A broken connection counts as blocked from then on.
     pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
-        let outcome = self.write(cx, connection);
+        let mut outcome = self.write(cx, connection);
+        if outcome == Flushed::Blocked && !self.is_watched {
+            self.is_watched = self.owner.watch_writable(&self.socket, self.slot).is_ok();
+            if !self.is_watched {
+                outcome = Flushed::Broken;
+            }
+        }
         self.is_blocked = outcome != Flushed::All;
         if outcome == Flushed::Broken {
             self.owner.lost(self.slot, self.connection_id);

@@ -1,5 +1,7 @@
 //! The end of a connection.
 
+use std::sync::Arc;
+
 use crate::broker::events::Level;
 use crate::broker::name_of;
 use crate::codec::ReasonCode;
@@ -46,7 +48,7 @@ impl Worker {
                 if is_ours {
                     self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending);
                 }
-                !matches!(ending, Ending::Lost)
+                !matches!(ending, Ending::Lost | Ending::Client { .. })
             }
             Stage::Connecting | Stage::Deciding(_) => !matches!(ending, Ending::Lost),
             Stage::Draining => false,
@@ -80,8 +82,10 @@ impl Worker {
         slot.listener.leave();
         self.mailbox.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.cx.tally.add(Counter::SocketClose, 1);
-        // The session may still hold the socket for a moment when another connection took it over; closed it is at once.
-        let _ = slot.socket.shutdown(std::net::Shutdown::Both);
+        if Arc::strong_count(&slot.socket) > 1 {
+            // A session holds it for a moment longer, while another connection takes over; it is to be closed now.
+            let _ = slot.socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// Counts and logs how a connection ended.

@@ -246,6 +246,7 @@ impl Worker {
             listener: slot.listener.options.name.clone(),
             is_flush_due: false,
             is_blocked: false,
+            is_watched: false,
         };
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
         let silence_max = connection.silence_max_ms();

@@ -5,6 +5,7 @@
 //! worker goes on when the kernel says so.
 
 mod closing;
+mod descriptors;
 mod desk;
 mod exclusive;
 mod handshake;
@@ -14,12 +15,15 @@ mod slot;
 mod worker;
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::Waker;
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
 pub use listener::{ListenerOptions, ListenerState, bind};
@@ -71,7 +75,7 @@ pub enum Mail {
 /// A connection that has been accepted and counted, and that no worker owns yet.
 #[derive(Debug)]
 pub struct Accepted {
-    socket: mio::net::TcpStream,
+    socket: TcpStream,
     peer: std::net::SocketAddr,
     listener: Arc<ListenerState>,
 }
@@ -81,6 +85,8 @@ pub struct Accepted {
 pub struct Mailbox {
     mail: Mutex<Vec<Mail>>,
     waker: Waker,
+    /// The worker's event loop, for those who ask it to watch something.
+    registry: Registry,
     /// Connections that the worker owns or is about to.
     connections: AtomicUsize,
 }
@@ -103,6 +109,12 @@ impl Owner for Mailbox {
         self.send(Mail::Drain { slot, connection_id });
     }
 
+    fn watch_writable(&self, socket: &TcpStream, slot: usize) -> io::Result<()> {
+        // The token of a connection is its place; the socket is open since the link holds it.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.registry.reregister(&mut SourceFd(&socket.as_raw_fd()), Token(slot), interest)
+    }
+
     fn lost(&self, slot: usize, connection_id: u64) {
         self.send(Mail::Lost { slot, connection_id });
     }
@@ -122,6 +134,7 @@ pub struct Workers {
 impl Workers {
     /// Starts `count` threads.
     pub fn start(node: &Arc<Node>, count: usize) -> io::Result<Self> {
+        descriptors::make_room(&node.events)?;
         let mut workers = Vec::with_capacity(count);
         let mut mailboxes = Vec::with_capacity(count);
         for index in 0..count {

@@ -51,7 +51,8 @@ pub struct Worker {
     pub(super) mailbox: Arc<Mailbox>,
     /// The mailboxes of all workers, by index.
     colleagues: Vec<Arc<Mailbox>>,
-    pub(super) slots: Slab<Slot>,
+    /// Boxed, so that a growing table moves pointers and not connections.
+    pub(super) slots: Slab<Box<Slot>>,
     listeners: Vec<Option<LocalListener>>,
     pub(super) batch: Batch,
     pub(super) cx: Context,
@@ -70,8 +71,13 @@ impl Worker {
     pub fn new(index: usize, node: Arc<Node>) -> io::Result<(Self, Arc<Mailbox>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let mailbox =
-            Arc::new(Mailbox { mail: parking_lot::Mutex::default(), waker, connections: AtomicUsize::new(0) });
+        let registry = poll.registry().try_clone()?;
+        let mailbox = Arc::new(Mailbox {
+            mail: parking_lot::Mutex::default(),
+            waker,
+            registry,
+            connections: AtomicUsize::new(0),
+        });
         let cx = node.context();
         let worker = Self {
             index,
@@ -277,12 +283,13 @@ impl Worker {
         }
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);
-        // Small packets go out at once; what belongs together is written together anyway.
-        let _ = socket.set_nodelay(true);
+        if cfg!(not(target_os = "linux")) {
+            // It fails only on a socket that is closed already.
+            let _ = socket.set_nodelay(true);
+        }
         let entry = self.slots.vacant_entry();
         let key = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut socket, Token(key), interest) {
+        if let Err(error) = self.poll.registry().register(&mut socket, Token(key), Interest::READABLE) {
             self.cx.tally.add(Counter::AcceptError, 1);
             self.cx.tally.add(Counter::SocketClose, 1);
             self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
@@ -291,7 +298,7 @@ impl Worker {
             self.node.log(&mut self.cx, Level::Error, "a connection could not be watched", fields);
             return;
         }
-        entry.insert(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now));
+        entry.insert(Box::new(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now)));
         self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout);
     }
 

@@ -1,13 +1,12 @@
 //! Sockets and threads: listeners, and the workers that own the connections which come in through them.
 //!
-//! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by one worker: the one
-//! that accepted it, or another that had fewer connections at the time. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
+//! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by the worker that
+//! accepted it. One worker accepts at a time: the one with the fewest connections, more or less. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
 //! worker goes on when the kernel says so.
 
 mod closing;
 mod descriptors;
 mod desk;
-mod exclusive;
 mod handshake;
 mod listener;
 mod reading;
@@ -34,8 +33,6 @@ use crate::protocol::Verdict;
 /// A message to a worker.
 #[derive(Debug)]
 pub enum Mail {
-    /// Take over connections that another worker accepted.
-    Adopt(Vec<Accepted>),
     /// Accept connections from here.
     Listen(Arc<ListenerState>, std::net::TcpListener),
     /// Accept no more; end the connections too if asked.
@@ -72,14 +69,6 @@ pub enum Mail {
     Stop,
 }
 
-/// A connection that has been accepted and counted, and that no worker owns yet.
-#[derive(Debug)]
-pub struct Accepted {
-    socket: TcpStream,
-    peer: std::net::SocketAddr,
-    listener: Arc<ListenerState>,
-}
-
 /// How others reach a worker.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -87,7 +76,7 @@ pub struct Mailbox {
     waker: Waker,
     /// The worker's event loop, for those who ask it to watch something.
     registry: Registry,
-    /// Connections that the worker owns or is about to.
+    /// Connections that the worker owns.
     connections: AtomicUsize,
 }
 
@@ -151,13 +140,9 @@ impl Workers {
         Ok(Self { mailboxes, threads: Mutex::new(threads), are_stopped: AtomicBool::new(false) })
     }
 
-    /// Lets every worker accept from a socket.
-    pub fn listen(&self, state: &Arc<ListenerState>, socket: &std::net::TcpListener) -> io::Result<()> {
-        let clones = self.mailboxes.iter().map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
-        for (mailbox, clone) in self.mailboxes.iter().zip(clones) {
-            mailbox.send(Mail::Listen(Arc::clone(state), clone));
-        }
-        Ok(())
+    /// Accepts from a socket. The workers pass it on among themselves, to whoever has the fewest connections.
+    pub fn listen(&self, state: &Arc<ListenerState>, socket: std::net::TcpListener) {
+        self.mailboxes[0].send(Mail::Listen(Arc::clone(state), socket));
     }
 
     /// Stops accepting.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +22,7 @@ use crate::protocol::{Context, Ending, Verdict};
 use super::desk::Tickets;
 use super::reading::is_stuck;
 use super::slot::{Slot, Stage};
-use super::{Accepted, ListenerState, Mail, Mailbox};
+use super::{ListenerState, Mail, Mailbox};
 
 const WAKE: Token = Token(usize::MAX - 1);
 const FIRST_LISTENER: usize = usize::MAX / 2;
@@ -31,7 +33,7 @@ pub(super) const READ_BYTES: usize = 64 * 1_024;
 const ACCEPTS_MAX: usize = 256;
 /// When accepting failed or the listener is full it is tried again after so long.
 const ACCEPT_RETRY_MS: Millis = 50;
-/// A worker with this many connections more than another, and an eighth, hands new ones over.
+/// A worker with this many connections more than another, and an eighth, lets that one accept.
 const IMBALANCE_MAX: usize = 4;
 /// The worker that watches the node's deadlines.
 const KEEPER: usize = 0;
@@ -205,53 +207,22 @@ impl Worker {
         self.accept_pending(index);
     }
 
+    /// Accepts what waits, unless another worker has fewer connections: then that one goes on. One worker accepts at a
+    /// time, so that a client that comes wakes one thread, and a crowd of them one busy thread.
     fn accept_pending(&mut self, index: usize) {
-        let mut accepted = Vec::new();
-        self.accept_into(index, &mut accepted);
-        for (worker, share) in self.share_out(accepted).into_iter().enumerate() {
-            if worker == self.index {
-                self.adopt(share);
-            } else if !share.is_empty()
-                && let Some(colleague) = self.colleagues.get(worker)
-            {
-                colleague.send(Mail::Adopt(share));
-            }
-        }
-    }
-
-    /// Gives each connection to the worker that has the fewest; this one keeps what would make no difference.
-    fn share_out(&self, accepted: Vec<Accepted>) -> Vec<Vec<Accepted>> {
-        let mut shares: Vec<Vec<Accepted>> = self.colleagues.iter().map(|_| Vec::new()).collect();
-        for connection in accepted {
-            let own = self.mailbox.connections.load(Ordering::Relaxed);
-            let counts = self.colleagues.iter().map(|colleague| colleague.connections.load(Ordering::Relaxed));
-            let fewest = counts.enumerate().min_by_key(|(_, count)| *count);
-            let chosen = match fewest {
-                Some((worker, count)) if count + IMBALANCE_MAX + own / 8 < own => worker,
-                _ => self.index,
-            };
-            self.colleagues[chosen].connections.fetch_add(1, Ordering::Relaxed);
-            shares[chosen].push(connection);
-        }
-        shares
-    }
-
-    fn adopt(&mut self, connections: Vec<Accepted>) {
-        for connection in connections {
-            self.open(connection);
-        }
-    }
-
-    fn accept_into(&mut self, index: usize, accepted: &mut Vec<Accepted>) {
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
+            if let Some(colleague) = less_busy(&self.colleagues, &self.mailbox) {
+                return self.pass_on(index, &colleague);
+            }
             if !listener.state.enter() {
                 self.accept_retry_at = self.cx.now + ACCEPT_RETRY_MS;
                 return;
             }
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
-                    accepted.push(Accepted { socket, peer, listener: Arc::clone(&listener.state) });
+                    let state = Arc::clone(&listener.state);
+                    self.open(socket, peer, state);
                 }
                 Err(error) => {
                     listener.state.leave();
@@ -273,14 +244,15 @@ impl Worker {
         self.accept_retry_at = self.cx.now;
     }
 
-    fn open(&mut self, accepted: Accepted) {
-        let Accepted { mut socket, peer, listener } = accepted;
-        if self.is_stopping || !listener.is_open.load(Ordering::Relaxed) {
-            // The listener was closed while the connection was on its way to this worker.
-            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
-            listener.leave();
-            return;
-        }
+    /// Gives a listener to another worker.
+    fn pass_on(&mut self, index: usize, colleague: &Mailbox) {
+        let Some(mut listener) = self.listeners.get_mut(index).and_then(Option::take) else { return };
+        // It fails only when the socket is not watched, which is what is wanted.
+        let _ = self.poll.registry().deregister(&mut listener.socket);
+        colleague.send(Mail::Listen(listener.state, OwnedFd::from(listener.socket).into()));
+    }
+
+    fn open(&mut self, mut socket: mio::net::TcpStream, peer: SocketAddr, listener: Arc<ListenerState>) {
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);
         if cfg!(not(target_os = "linux")) {
@@ -292,12 +264,12 @@ impl Worker {
         if let Err(error) = self.poll.registry().register(&mut socket, Token(key), Interest::READABLE) {
             self.cx.tally.add(Counter::AcceptError, 1);
             self.cx.tally.add(Counter::SocketClose, 1);
-            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
             listener.leave();
             let fields = vec![("peer", peer.to_string()), ("error", error.to_string())];
             self.node.log(&mut self.cx, Level::Error, "a connection could not be watched", fields);
             return;
         }
+        self.mailbox.connections.fetch_add(1, Ordering::Relaxed);
         entry.insert(Box::new(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now)));
         self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout);
     }
@@ -441,7 +413,6 @@ impl Worker {
     fn read_mail(&mut self) {
         for mail in self.mailbox.take() {
             match mail {
-                Mail::Adopt(connections) => self.adopt(connections),
                 Mail::Listen(state, socket) => self.listen(state, socket),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
@@ -457,10 +428,14 @@ impl Worker {
     }
 
     fn listen(&mut self, state: Arc<ListenerState>, socket: std::net::TcpListener) {
+        if self.is_stopping || !state.is_open.load(Ordering::Relaxed) {
+            // It was closed while it was on its way to this worker.
+            return;
+        }
         let mut socket = mio::net::TcpListener::from_std(socket);
         let index = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
         let token = Token(FIRST_LISTENER + index);
-        if let Err(error) = super::exclusive::watch(&self.poll, &mut socket, token) {
+        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE) {
             let fields = vec![("listener", state.options.name.to_string()), ("error", error.to_string())];
             self.node.log(&mut self.cx, Level::Error, "a worker cannot watch a listener", fields);
             return;
@@ -474,10 +449,8 @@ impl Worker {
 
     fn unlisten(&mut self, listener_id: u64, kill_sessions: bool) {
         for place in &mut self.listeners {
-            if place.as_ref().is_some_and(|listener| listener.state.id == listener_id)
-                && let Some(mut listener) = place.take()
-            {
-                super::exclusive::forget(&self.poll, &mut listener.socket);
+            if place.as_ref().is_some_and(|listener| listener.state.id == listener_id) {
+                *place = None;
             }
         }
         if kill_sessions {
@@ -515,4 +488,11 @@ impl Worker {
             keeper.send(Mail::LookAtDeadlines);
         }
     }
+}
+
+/// The worker with the fewest connections, if it has so many fewer that it should take the next ones.
+fn less_busy(colleagues: &[Arc<Mailbox>], own: &Mailbox) -> Option<Arc<Mailbox>> {
+    let count = |mailbox: &Mailbox| mailbox.connections.load(Ordering::Relaxed);
+    let fewest = colleagues.iter().min_by_key(|colleague| count(colleague))?;
+    (count(fewest) + IMBALANCE_MAX + count(own) / 8 < count(own)).then(|| Arc::clone(fewest))
 }

@@ -226,7 +226,7 @@ impl Engine {
         };
         let id = self.next_listener_id.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(ListenerState::new(id, options, socket.local_addr()?));
-        workers.listen(&state, &socket)?;
+        workers.listen(&state, socket);
         let info = ListenerInfo::of(&state);
         listeners.push(state);
         Ok(info)

@@ -15,6 +15,3 @@ pub mod python;
 pub mod queue;
 pub mod routing;
 pub mod settings;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -153,6 +153,28 @@ class BrokerProcess:
         text = self.log_path.read_bytes()[since:]
         return text[-LOG_TAIL_BYTES:].decode(errors="replace")
 
+    def await_log(self, text: str, timeout_s: float = 10.0) -> None:
+        """Return when the broker has logged this. Raises `BrokerError` with the log at the deadline."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log_tail():
+            if time.monotonic() > deadline:
+                raise BrokerError(f"the broker did not log {text!r}\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def program(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the programs to its end, in the directory of the broker."""
+        path = Path(sys.executable).parent / name
+        return subprocess.run(
+            [path, *words], cwd=self.directory, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def admin(self, *words: str) -> str:
+        """What `vmq-admin` prints. Raises `BrokerError` when it fails."""
+        done = self.program("vmq-admin", *words)
+        if done.returncode != 0:
+            raise BrokerError(f"vmq-admin {' '.join(words)}: {done.stderr}")
+        return done.stdout
+
     def _command(self) -> list[str]:
         if os.environ.get("STROGOFF_TEST_PEER") == "mosquitto":
             return self._mosquitto_command()

@@ -85,6 +85,8 @@ pub struct Identity {
     pub username: Option<Arc<str>>,
     /// 3, 4 or 5.
     pub protocol_version: u8,
+    /// Name of the listener it came through.
+    pub listener: Arc<str>,
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ series! {
     ReadPaused "read_paused" "Times a connection was not read because its client did not read its answers.";
     HookTimeout "hook_timeout" "Requests to Python that were refused because no verdict came in time.";
     HookOverload "hook_overload" "Requests to Python that were refused because too many waited already.";
+    PasswordOverload "password_check_overload" "Clients refused because too many slow password checks waited already.";
     EventsDropped "events_dropped" "Notifications for Python that were dropped because the event queue was full.";
     RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";

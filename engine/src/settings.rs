@@ -250,6 +250,12 @@ settings! {
     event_queue_bytes: usize = 268_435_456, 4_096, i64::MAX, "event_queue_bytes";
     /// Requests that may wait for a verdict.
     max_pending_hooks: usize = 100_000, 1, 100_000_000, "max_pending_hooks";
+    /// Threads that check passwords whose hashes are slow on purpose.
+    password_check_threads: usize = 1, 1, 64, "password_check_threads";
+    /// Slow password checks that may wait; beyond that clients are refused as long as the server is busy.
+    max_pending_password_checks: usize = 10_000, 1, 10_000_000, "max_pending_password_checks";
+    /// Right passwords with slow hashes that are remembered; 0: none.
+    password_cache_size: usize = 10_000, 0, 10_000_000, "password_cache_size";
     /// Milliseconds until a request without a verdict is refused.
     hook_timeout: Millis = 5_000, 1, 3_600_000, "plugins.hook_timeout";
 }

@@ -33,14 +33,18 @@ from typing import Any, Final, Literal, TypeAlias, final
 
 __all__ = [
     "HOOKS",
+    "AccessList",
     "AuthRequest",
     "Bench",
+    "DeliverMessage",
+    "DeliverRequest",
     "Engine",
     "ListenerInfo",
     "LogEvent",
     "Message",
     "MessageEvent",
     "Metric",
+    "PasswordTable",
     "PublishRequest",
     "RegisterRequest",
     "RetainedMessage",
@@ -49,17 +53,23 @@ __all__ = [
     "SubscribeRequest",
     "SubscriptionEvent",
     "SubscriptionInfo",
+    "UnsubscribeRequest",
     "Verdict",
+    "hash_password",
 ]
 
 PropertyValue: TypeAlias = int | str | bytes | tuple[str, str]
 Properties: TypeAlias = list[tuple[str, PropertyValue]]
 Setting: TypeAlias = bool | int | str | None
+Decider: TypeAlias = str
+"""Who decides about clients: "inherit", "open", "hook", "policy" or "closed" (`Engine.set_access`)."""
 Event: TypeAlias = (
     RegisterRequest
     | PublishRequest
     | SubscribeRequest
+    | UnsubscribeRequest
     | AuthRequest
+    | DeliverRequest
     | SessionEvent
     | SubscriptionEvent
     | MessageEvent
@@ -104,7 +114,8 @@ class Engine:
         `receive_max_broker`, `max_keep_alive` (seconds, 0: as the client asks), `mqtt_connect_timeout` (ms),
         `disconnect_on_unauthorized_publish_v3` (bool), `max_retained_messages`, `expire_retain_cache` (seconds, 0: lazily),
         `max_connection_buffer` (bytes that wait for a slow reader before messages queue), `max_connect_packet_size`,
-        `event_queue_limit`, `event_queue_bytes` (of messages in events), `max_pending_hooks`, `plugins.hook_timeout` (ms).
+        `event_queue_limit`, `event_queue_bytes` (of messages in events), `max_pending_hooks`, `plugins.hook_timeout` (ms),
+        `password_check_threads` (at the start only), `max_pending_password_checks`, `password_cache_size`.
         Raises `ValueError` that names the setting.
         """
 
@@ -149,13 +160,39 @@ class Engine:
     def set_hooks(self, hooks: Collection[str]) -> None:
         """Say which hooks have a listener (names of `HOOKS`). A hook that is not named costs nothing.
 
-        Without `auth_on_register` a CONNECT is accepted where anonymous access is allowed and refused elsewhere; with it,
-        it is asked unless anonymous access is allowed. Without `auth_on_publish` / `auth_on_subscribe` these are allowed.
-        Without `on_auth` a CONNECT with an authentication method is refused with 0x8C.
+        Where `set_access` says nothing: without `auth_on_register` a CONNECT is accepted where anonymous access is allowed
+        and refused elsewhere; with it, it is asked unless anonymous access is allowed. Without `auth_on_publish` /
+        `auth_on_subscribe` these are allowed. Without `on_auth` a CONNECT with an authentication method is refused with 0x8C.
+        With `on_deliver` messages to a client wait until Python has answered about them, at most 64 at a time.
+        """
+
+    def set_access(
+        self,
+        *,
+        register: Decider = "inherit",
+        publish: Decider = "inherit",
+        subscribe: Decider = "inherit",
+        listener: str | None = None,
+    ) -> None:
+        """Say who decides about CONNECT (where anonymous access is not allowed), PUBLISH and wills, and SUBSCRIBE.
+
+        `open`: nobody, it is allowed. `hook`: Python is asked. `policy`: what `set_policy` was given; what that does not
+        allow is refused. `closed`: nobody, it is refused. `inherit`: for a listener, as for the node; for the node, as
+        `set_hooks` says. Acts at once on clients that are connected. `listener` may be opened later, and keeps what was
+        said about it. Raises `ValueError` for another word.
+        """
+
+    def set_policy(self, *, access_list: AccessList | None, passwords: PasswordTable | None) -> None:
+        """Exchange the rules by which the engine decides by itself; the next packet is judged by the new ones.
+
+        Passwords whose hashes are slow are checked on threads of their own (`password_check_threads`).
         """
 
     def resolve(self, ticket: int, verdict: Verdict) -> bool:
         """Answer a request. False when it is no longer waited for (deadline passed, connection closed, answered before)."""
+
+    def resolve_all(self, verdicts: Sequence[tuple[int, Verdict]]) -> int:
+        """Answer many requests at once, which costs less than one after the other. How many were still waited for."""
 
     # -- sessions --------------------------------------------------------------------------------------------
 
@@ -178,6 +215,9 @@ class Engine:
         The will is published, as after any end that is not the client's DISCONNECT. With `cleanup` the session,
         its subscriptions and its queue go as well; that works on an offline session too.
         """
+
+    def unsubscribe_client(self, client_id: str, topic_filter: str, mountpoint: str = "") -> bool:
+        """Remove one subscription of a client, by the filter as it subscribed it. False: there is none."""
 
     # -- messages --------------------------------------------------------------------------------------------
 
@@ -217,7 +257,12 @@ class Engine:
 
 @final
 class Verdict:
-    """Python's answer to a request. Build it with one of the static methods; immutable."""
+    """Python's answer to a request, immutable; one verdict may answer many. Requests make those that change something."""
+
+    is_allowed: bool
+    reason_code: int
+    """0 when it allows, 0x18 when the authentication goes on, else why not."""
+    filters: list[tuple[str, int]] | None
 
     @staticmethod
     def allow(
@@ -233,22 +278,60 @@ class Verdict:
         data: bytes | None = None,
         properties: Properties | None = None,
     ) -> Verdict:
-        """Go on, with what is given changed.
+        """Go on, with what is given changed: the modifiers of all requests, of which each takes its own.
 
-        RegisterRequest: `client_id`, `mountpoint`, `username`. PublishRequest: `topic`, `payload`, `qos`, `retain`,
-        `mountpoint`, `properties` (replaces all that may be forwarded).
-        The same for the will of a CONNECT (`is_will`), but for `mountpoint`.
-        SubscribeRequest: `filters`, one `(filter, granted QoS or reason code >= 0x80)` per requested filter in the same
-        order; a list of another length refuses them all with 0x83. AuthRequest: `data`, the method's last word, goes with the CONNACK or AUTH of success.
+        The request's own `accept` knows more of them and nothing that it does not take.
         """
 
     @staticmethod
-    def deny(reason_code: int = 0x87, reason_string: str | None = None) -> Verdict:
-        """Refuse with an MQTT 5 reason code; 3.x clients get what the specification has for it."""
+    def deny(
+        reason_code: int = 0x87,
+        reason_string: str | None = None,
+        *,
+        server_reference: str | None = None,
+        user_properties: Sequence[tuple[str, str]] | None = None,
+    ) -> Verdict:
+        """Refuse with an MQTT 5 reason code; 3.x clients get what the specification has for it. The texts are for 5.0."""
 
     @staticmethod
     def continue_authentication(data: bytes | None = None) -> Verdict:
         """AuthRequest only: send AUTH 0x18 with `data` and wait for the client's next AUTH."""
+
+@final
+class AccessList:
+    """A compiled `vmq.acl`. Immutable and cheap to hand over."""
+
+    rules: int
+
+    @staticmethod
+    def parse(text: bytes, *, topic_max_depth: int = 0) -> tuple[AccessList, list[str]]:
+        """Compile a file. Lines that cannot be used allow nothing; each is told in a sentence (at most 20, then a count)."""
+
+    def may_publish(self, mountpoint: str, client_id: str, username: str | None, topic: str) -> bool: ...
+    def may_subscribe(self, mountpoint: str, client_id: str, username: str | None, topic_filter: str) -> bool:
+        """Whether the rules cover the filter: everything that it matches. A shared one is judged by what it shares."""
+
+@final
+class PasswordTable:
+    """A compiled password file: VerneMQ's and mosquitto's hashes, and argon2id. Immutable and cheap to hand over."""
+
+    users: int
+
+    @staticmethod
+    def parse(text: bytes) -> tuple[PasswordTable, list[str]]:
+        """Compile a file; as `AccessList.parse`."""
+
+    def is_slow(self, username: str) -> bool:
+        """Whether a check of this user's password costs milliseconds."""
+
+    def check(self, username: str | None, password: bytes | None) -> bool | None:
+        """Whether the password is right; None: the user is not known, or nothing was given. Slow hashes: on a thread."""
+
+def hash_password(password: bytes, *, memory_kib: int = 19_456, passes: int = 2, lanes: int = 1) -> str:
+    """The hash for a line of a password file, argon2id with a random salt. Takes tens of milliseconds.
+
+    Raises `ValueError` for parameters that argon2 does not have.
+    """
 
 @final
 class Message:
@@ -267,50 +350,185 @@ class Message:
     ) -> None: ...
 
 # -- requests: events with a ticket -----------------------------------------------------------------------------
+#
+# All have `ticket`, and who asks: `listener`, `mountpoint`, `client_id`, `username`, `protocol_version` (3, 4 or 5). They can be
+# made with keywords, to test what answers them.
 
 @final
 class RegisterRequest:
-    """`auth_on_register`: a CONNECT waits. `protocol_version` 3, 4 or 5; `properties` those of the CONNECT."""
+    """`auth_on_register`: a CONNECT waits. `peer`: a client of a Unix socket is `("local", 0)`."""
 
     ticket: int
     listener: str
-    peer: tuple[str, int]
     mountpoint: str
     client_id: str
     username: str | None
+    protocol_version: int
+    peer: tuple[str, int]
+    listener_kind: str
+    listener_address: tuple[str, int]
+    client_certificate: bytes | None
+    """DER, verified."""
     password: bytes | None
     clean_start: bool
     keep_alive: int
-    protocol_version: int
     properties: Properties
+
+    def __init__(
+        self,
+        *,
+        ticket: int = 0,
+        listener: str = "",
+        peer: tuple[str, int] = ("127.0.0.1", 0),
+        mountpoint: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        password: bytes | None = None,
+        clean_start: bool = True,
+        keep_alive: int = 60,
+        protocol_version: int = 5,
+        client_certificate: bytes | None = None,
+    ) -> None: ...
+    @staticmethod
+    def accept(
+        *,
+        client_id: str | None = None,
+        mountpoint: str | None = None,
+        username: str | None = None,
+        clean_start: bool | None = None,
+        session_expiry_interval: int | None = None,
+        max_connection_lifetime: int | None = None,
+        user_properties: Sequence[tuple[str, str]] | None = None,
+        response_information: str | None = None,
+        max_message_size: int | None = None,
+        max_message_rate: int | None = None,
+        max_inflight_messages: int | None = None,
+        max_online_messages: int | None = None,
+        max_offline_messages: int | None = None,
+        max_subscriptions_per_client: int | None = None,
+        queue_type: Literal["fifo", "lifo"] | None = None,
+        upgrade_qos: bool | None = None,
+        topic_alias_max_client: int | None = None,
+        topic_alias_max_broker: int | None = None,
+        receive_max_client: int | None = None,
+        receive_max_broker: int | None = None,
+    ) -> Verdict:
+        """Let the client in, changed. The limits take the places of the settings of these names for its session.
+
+        `session_expiry_interval` and `max_connection_lifetime`: seconds; a lifetime of 0 is no limit. User properties and
+        response information go with the CONNACK of an MQTT 5 client. Raises `ValueError` that names the modifier.
+        """
 
 @final
 class PublishRequest:
     """`auth_on_publish`: a PUBLISH waits, or the will of a CONNECT (`is_will`)."""
 
     ticket: int
+    listener: str
     mountpoint: str
     client_id: str
     username: str | None
+    protocol_version: int
     topic: str
     payload: bytes
     qos: int
     retain: bool
     is_will: bool
-    protocol_version: int
     properties: Properties
+
+    def __init__(
+        self,
+        *,
+        ticket: int = 0,
+        listener: str = "",
+        mountpoint: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        topic: str = "t",
+        payload: bytes = b"",
+        qos: int = 0,
+        retain: bool = False,
+        is_will: bool = False,
+        protocol_version: int = 5,
+        properties: Properties | None = None,
+    ) -> None: ...
+    @staticmethod
+    def accept(
+        *,
+        topic: str | None = None,
+        payload: bytes | None = None,
+        qos: int | None = None,
+        retain: bool | None = None,
+        mountpoint: str | None = None,
+        properties: Properties | None = None,
+        throttle: int | None = None,
+    ) -> Verdict:
+        """Pass the message on, changed. `properties` replaces all that may be forwarded; a will keeps its mountpoint.
+
+        `throttle`: milliseconds in which nothing more is read from the client.
+        """
 
 @final
 class SubscribeRequest:
     """`auth_on_subscribe`: a SUBSCRIBE waits. `filters`: `(filter, requested QoS)` in the packet's order."""
 
     ticket: int
+    listener: str
     mountpoint: str
     client_id: str
     username: str | None
-    filters: list[tuple[str, int]]
     protocol_version: int
+    filters: list[tuple[str, int]]
     properties: Properties
+
+    def __init__(
+        self,
+        *,
+        ticket: int = 0,
+        listener: str = "",
+        mountpoint: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        filters: Sequence[tuple[str, int]] = (),
+        protocol_version: int = 5,
+    ) -> None: ...
+    def accept(
+        self,
+        *,
+        filters: Sequence[tuple[str, int]] | None = None,
+        user_properties: Sequence[tuple[str, str]] | None = None,
+    ) -> Verdict:
+        """Grant. `filters`: one `(filter, granted QoS or reason code >= 0x80)` for each requested one in the same order.
+
+        Raises `ValueError` for another number of filters.
+        """
+
+@final
+class UnsubscribeRequest:
+    """`on_unsubscribe`: an UNSUBSCRIBE waits. It cannot be refused."""
+
+    ticket: int
+    listener: str
+    mountpoint: str
+    client_id: str
+    username: str | None
+    protocol_version: int
+    filters: list[str]
+    properties: Properties
+
+    def __init__(
+        self,
+        *,
+        ticket: int = 0,
+        listener: str = "",
+        mountpoint: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        filters: Sequence[str] = (),
+        protocol_version: int = 5,
+    ) -> None: ...
+    def accept(self, *, filters: Sequence[str] | None = None) -> Verdict:
+        """Unsubscribe other filters instead, one for each in the request. Raises `ValueError` for another number."""
 
 @final
 class AuthRequest:
@@ -320,13 +538,69 @@ class AuthRequest:
     """
 
     ticket: int
+    listener: str
     mountpoint: str
     client_id: str
     username: str | None
+    protocol_version: int
     method: str
     data: bytes | None
     reason_code: int
     properties: Properties
+
+    def __init__(
+        self,
+        *,
+        ticket: int = 0,
+        listener: str = "",
+        mountpoint: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        method: str = "",
+        data: bytes | None = None,
+        reason_code: int = 0,
+    ) -> None: ...
+    @staticmethod
+    def accept(
+        *,
+        data: bytes | None = None,
+        client_id: str | None = None,
+        mountpoint: str | None = None,
+        username: str | None = None,
+    ) -> Verdict:
+        """Authenticated. `data`: the method's last word. Who the client is can be changed during CONNECT only."""
+
+    @staticmethod
+    def go_on(data: bytes | None = None) -> Verdict:
+        """Another round: send AUTH with `data` and wait for the client's next AUTH."""
+
+@final
+class DeliverMessage:
+    """A message of a `DeliverRequest`, with the QoS and RETAIN of this delivery."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: Properties
+
+@final
+class DeliverRequest:
+    """`on_deliver`: messages on their way to one client wait, in order, at most 64; `client_id` is the receiver's.
+
+    A refusal, or no answer in time, lets them go as they are.
+    """
+
+    ticket: int
+    listener: str
+    mountpoint: str
+    client_id: str
+    username: str | None
+    protocol_version: int
+    messages: list[DeliverMessage]
+
+    def accept(self, changes: Sequence[tuple[str | None, bytes | None, Properties | None] | None]) -> Verdict:
+        """Send them changed: for each message None, or its other topic, payload and properties (None: as it is)."""
 
 # -- notifications: events without a ticket -----------------------------------------------------------------------
 
@@ -347,7 +621,7 @@ class SessionEvent:
 
 @final
 class SubscriptionEvent:
-    """`on_subscribe` (filters with the granted QoS), `on_unsubscribe` or `on_topic_unsubscribed` (QoS 0)."""
+    """`on_subscribe` (filters with the granted QoS or reason code) or `on_topic_unsubscribed` (QoS 0)."""
 
     kind: str
     mountpoint: str
@@ -357,7 +631,7 @@ class SubscriptionEvent:
 
 @final
 class MessageEvent:
-    """`on_publish`, `on_deliver`, `on_offline_message`, `on_message_drop`, or `delivery` to an internal subscriber.
+    """`on_publish`, `on_offline_message`, `on_message_drop`, or `delivery` to an internal subscriber.
 
     `client_id` is the publisher of `on_publish` and the receiver elsewhere; `subscriber` is set for `delivery` only.
     `reason` of `on_message_drop`: `expired`, `queue_full` or `max_packet_size_exceeded`.

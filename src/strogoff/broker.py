@@ -21,11 +21,16 @@ from typing import Protocol, TypeAlias
 from strogoff import _engine, version
 from strogoff.config import Configuration, Listener, engine_changes
 from strogoff.data_directory import held
+from strogoff.observe.counters import Counters
 from strogoff.observe.enginelog import EngineLog
 from strogoff.observe.logging import get_logger
 from strogoff.observe.metrics import MetricsSource
 from strogoff.observe.systree import Systree, SystreeSettings
 from strogoff.phases import Phase, PhaseHistory
+from strogoff.plugins.contract import Activation
+from strogoff.plugins.dispatcher import PluginEvent
+from strogoff.plugins.manager import COUNTERS, PluginManager
+from strogoff.plugins.requests import PhaseChange
 
 __all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
 
@@ -76,7 +81,18 @@ class Broker:
         self._engine_log = EngineLog(
             get_logger("engine"), keep_alive_as_warning=configuration.get("logging.keepalive_as_warning")
         )
-        self.metrics = MetricsSource(self.engine.metrics, lambda: dropped_logs() + self._engine_log.suppressed)
+        self.counters = Counters(COUNTERS)
+        self.metrics = MetricsSource(
+            self.engine.metrics, lambda: dropped_logs() + self._engine_log.suppressed, self.counters.series
+        )
+        self.plugins = PluginManager(
+            self.engine,
+            configuration,
+            node_name=self.node_name,
+            data_directory=self.data_directory,
+            counters=self.counters,
+            keys_learnt=self._keys_learnt,
+        )
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
         self._services = tuple(services)
         self._running: list[asyncio.Task[None]] = []
@@ -102,6 +118,7 @@ class Broker:
             if not private:
                 _log.warning("other users can look into the data directory: chmod 700 it", path=self.data_directory)
             async with asyncio.TaskGroup() as tasks:
+                self.plugins.attach(tasks)
                 try:
                     await self._go_up(tasks)
                     await self._stop.wait()
@@ -127,9 +144,17 @@ class Broker:
         """Whether the stop was asked for."""
         return self._stop.is_set()
 
-    def configuration_changed(self, configuration: Configuration) -> None:
+    def _keys_learnt(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    async def change_configuration(self, configuration: Configuration) -> None:
         """Put a changed configuration into force. Raises `ValueError` that names the setting; nothing changes then."""
         self.engine.configure(engine_changes(self.configuration, configuration))
+        try:
+            await self.plugins.configuration_changed(configuration)
+        except ValueError:
+            self.engine.configure(engine_changes(configuration, self.configuration))
+            raise
         # Names only: a value may be a secret.
         before = self.configuration.assigned
         changed = [name for name, setting in configuration.assigned.items() if before.get(name) != setting]
@@ -148,8 +173,10 @@ class Broker:
             await work(tasks)
 
     def _enter(self, phase: Phase) -> None:
+        previous = self.phases.current
         self.phases.enter(phase)
         _log.info("phase", phase=phase.value, node=self.node_name)
+        self.plugins.phase_entered(PhaseChange(phase, previous, time.time(), self.node_name))
 
     async def _boot(self, tasks: asyncio.TaskGroup) -> None:
         try:
@@ -160,6 +187,7 @@ class Broker:
         self._reads_events = True
         for service in self._services:
             self._start_service(tasks, service)
+        await self.plugins.start(Activation.BOOT)
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
         for listener in self.configuration.listeners:
@@ -170,15 +198,18 @@ class Broker:
         open_now = self.engine.listeners()
         addresses = ", ".join(f"{info.kind}://{_endpoint(info.address, info.port)}" for info in open_now)
         _log.notice("ready", node=self.node_name, version=version(), listeners=addresses)
+        await self.plugins.start(Activation.READY)
 
     async def _go_down(self) -> None:
         self._enter(Phase.DRAINING)
+        await self.plugins.stop(Activation.READY)
         # The engine tells its clients and flushes; that takes a while, in which the loop goes on with the log events.
         await asyncio.to_thread(self.engine.stop, STOP_TIMEOUT_MS)
         if self._reads_events:
             asyncio.get_running_loop().remove_reader(self.engine.event_fd())
             while self._drain_events() == EVENTS_PER_TURN_MAX:
                 pass
+        await self.plugins.stop(Activation.BOOT)
 
     async def _open_listener(self, listener: Listener) -> None:
         key, endpoint = listener.key, listener.endpoint
@@ -238,20 +269,16 @@ class Broker:
     def _drain_events(self) -> int:
         """Handle one batch; how many events it had. The descriptor stays readable while more wait."""
         events = self.engine.drain(EVENTS_PER_TURN_MAX)
+        for_plugins: list[PluginEvent] = []
         for event in events:
-            match event:
-                case _engine.LogEvent():
-                    self._engine_log.write(event.level, event.message, event.fields)
-                case (
-                    _engine.RegisterRequest()
-                    | _engine.PublishRequest()
-                    | _engine.SubscribeRequest()
-                    | _engine.AuthRequest()
-                ):
-                    # Nobody listens to this hook, so nobody vouches for the client.
-                    self.engine.resolve(event.ticket, _engine.Verdict.deny())
-                case _:
-                    pass
+            if isinstance(event, _engine.LogEvent):
+                self._engine_log.write(event.level, event.message, event.fields)
+            elif isinstance(event, _engine.MessageEvent) and event.kind == "delivery":
+                self.plugins.received(event)
+            else:
+                for_plugins.append(event)
+        if for_plugins:
+            self.plugins.handle(for_plugins)
         return len(events)
 
 

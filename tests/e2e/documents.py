@@ -58,7 +58,9 @@ class Document:
                 found = (command.difference(output) for command, output in zip(commands, outputs, strict=True))
                 differences += [difference for difference in found if difference is not None]
             elif (name := _FILE_NAME.match(text)) is not None:
-                (directory / name[1]).write_text(text)
+                file = directory / name[1]
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text)
             else:
                 differences.append(f"a block that nothing checks: neither `console` nor a file\n{text}")
         return differences

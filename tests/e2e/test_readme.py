@@ -16,7 +16,7 @@ import pytest
 from e2e.documents import Command, Document, read_commands
 
 ROOT = Path(__file__).parents[2]
-SHOWN = ("README.md", "docs/configuration.md", "docs/command-line.md")
+SHOWN = ("README.md", "docs/access-control.md", "docs/configuration.md", "docs/command-line.md", "docs/plugins.md")
 ALL = (
     "README.md",
     "ARCHITECTURE.md",

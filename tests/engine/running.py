@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from protocol.client import DEADLINE_S, Network
 from strogoff._engine import (
     AuthRequest,
+    DeliverRequest,
     Engine,
     LogEvent,
     MessageEvent,
@@ -18,12 +19,15 @@ from strogoff._engine import (
     SessionEvent,
     SubscribeRequest,
     SubscriptionEvent,
+    UnsubscribeRequest,
 )
 
 AnyEvent = (
     RegisterRequest
     | PublishRequest
     | SubscribeRequest
+    | UnsubscribeRequest
+    | DeliverRequest
     | AuthRequest
     | SessionEvent
     | SubscriptionEvent

@@ -216,8 +216,7 @@ impl Batch {
         self.random ^= self.random << 17;
         let policy = cx.settings.shared_subscription_policy;
         let origin = outgoing.publication.head.origin;
-        let limits = (cx.settings.queue_limit(true), cx.settings.queue_limit(false));
-        let Some(member) = group.select(policy, self.random, origin, |session| session.can_take(limits)) else {
+        let Some(member) = group.select(policy, self.random, origin, |session| session.can_take(cx)) else {
             cx.tally.add(Counter::QueueMessageDrop, 1);
             return;
         };
@@ -306,7 +305,7 @@ impl Batch {
                 self.flush(cx, &mut state);
             }
         }
-        node.emit_notices(cx, &state.session.identity);
+        node.tell(cx, &mut state, session_ref);
         self.flush_later(&mut state, session_ref);
     }
 
@@ -336,7 +335,7 @@ impl Batch {
                 link.is_flush_due = false;
             }
             let is_done = self.flush(cx, &mut state);
-            node.emit_notices(cx, &state.session.identity);
+            node.tell(cx, &mut state, &session);
             if !is_done {
                 self.flush_later(&mut state, &session);
             }

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::Peer;
 use crate::hooks::{Hooks, Identity};
 use crate::message::Message;
 
@@ -64,6 +64,26 @@ pub enum Event {
         /// Properties of the packet.
         properties: Vec<u8>,
     },
+    /// An UNSUBSCRIBE waits for a verdict.
+    Unsubscribe {
+        /// To be given back with the verdict.
+        ticket: u64,
+        /// Subscriber.
+        identity: Identity,
+        /// Filters.
+        filters: Vec<String>,
+        /// Properties of the packet.
+        properties: Vec<u8>,
+    },
+    /// Messages on their way to a client wait for a verdict.
+    Deliver {
+        /// To be given back with the verdict.
+        ticket: u64,
+        /// Receiver.
+        identity: Identity,
+        /// The messages in order, with the QoS and RETAIN of this delivery.
+        messages: Vec<(Message, u8, bool)>,
+    },
     /// An AUTH step waits for a verdict.
     Auth {
         /// To be given back with the verdict.
@@ -86,7 +106,7 @@ pub enum Event {
         /// Client.
         identity: Identity,
         /// Address of the client.
-        peer: Option<SocketAddr>,
+        peer: Option<Peer>,
         /// Why a connection ended.
         reason: String,
     },
@@ -131,7 +151,12 @@ impl Event {
     /// Whether somebody waits for it, or it is a delivery.
     fn is_acted_upon(&self) -> bool {
         match self {
-            Self::Register(_) | Self::Publish { .. } | Self::Subscribe { .. } | Self::Auth { .. } => true,
+            Self::Register(_)
+            | Self::Publish { .. }
+            | Self::Subscribe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::Deliver { .. }
+            | Self::Auth { .. } => true,
             Self::Message { hook, .. } => hook.is_none(),
             Self::Session { .. } | Self::Subscription { .. } | Self::Log { .. } => false,
         }
@@ -141,6 +166,7 @@ impl Event {
     fn message_size(&self) -> usize {
         match self {
             Self::Publish { message, .. } | Self::Message { message, .. } => message.size(),
+            Self::Deliver { messages, .. } => messages.iter().map(|(message, ..)| message.size()).sum(),
             _ => 0,
         }
     }
@@ -151,10 +177,14 @@ impl Event {
 pub struct RegisterRequest {
     /// To be given back with the verdict.
     pub ticket: u64,
-    /// Name of the listener.
-    pub listener: Arc<str>,
     /// Address of the client.
-    pub peer: SocketAddr,
+    pub peer: Peer,
+    /// Family of the listener.
+    pub listener_kind: &'static str,
+    /// Where the listener listens.
+    pub listener_address: Peer,
+    /// Certificate of the client, DER.
+    pub client_certificate: Option<Vec<u8>>,
     /// Client.
     pub identity: Identity,
     /// Password.
@@ -282,7 +312,13 @@ mod tests {
         let queue = EventQueue::new().unwrap();
         while queue.push(log(0), 10, usize::MAX) {}
         assert_eq!(queue.len(), 5);
-        let identity = Identity { mountpoint: "".into(), client_id: "c".into(), username: None, protocol_version: 5 };
+        let identity = Identity {
+            mountpoint: "".into(),
+            client_id: "c".into(),
+            username: None,
+            protocol_version: 5,
+            listener: "".into(),
+        };
         let question = Event::Subscribe { ticket: 1, identity, filters: Vec::new(), properties: Vec::new() };
         assert!(queue.push(question, 10, usize::MAX));
     }

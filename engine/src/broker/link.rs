@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 
+use super::Peer;
 use crate::metrics::Counter;
 use crate::protocol::{Connection, Context, SLICES_MAX};
 
@@ -76,7 +77,7 @@ pub struct Link {
     /// Place in the worker.
     pub slot: usize,
     /// Address of the client.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Name of the listener.
     pub listener: Arc<str>,
     /// Some worker has noted that it must be flushed this turn.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -12,12 +11,13 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::message::{Message, Millis, NEVER, Publication};
 use crate::metrics::{Counter, Metrics};
-use crate::protocol::{Context, Outgoing, Will};
+use crate::policy::{AccessCell, Policy, Verified};
+use crate::protocol::{Context, Decision, Outgoing, Verdict, Will};
 use crate::routing::Subscriber;
 use crate::settings::Settings;
 
 use super::events::{Event, EventQueue, Level};
-use super::{Batch, Registry, RetainedStore, Router, SessionRef, SessionState};
+use super::{Batch, Peer, Registry, RetainedStore, Router, SessionRef, SessionState};
 use crate::hooks::{Hooks, Identity};
 
 /// The engine's clock: milliseconds since it was made.
@@ -50,7 +50,10 @@ const DEADLINES_A_TURN_MAX: usize = 1_000;
 /// A full retained store is searched for expired messages no more often than this.
 const FULL_SWEEP_INTERVAL_MS: Millis = 60_000;
 
-/// When something is due for a session that is offline: its end, or its will.
+/// Tickets from here on are about messages of a session; those below belong to workers.
+const REWRITING_TICKET: u64 = 1 << 63;
+
+/// When something is due for a session: its end, its will, the verdict on its messages.
 pub type Deadline = (Millis, u64);
 
 /// The shared state.
@@ -71,9 +74,20 @@ pub struct Node {
     pub metrics: Metrics,
     /// The clock.
     pub clock: Clock,
+    /// Who decides where a listener says nothing.
+    pub access: Arc<AccessCell>,
+    /// Who decides about the clients of a listener, by its name, whether it is open or not.
+    listener_access: Mutex<HashMap<String, Arc<AccessCell>>>,
+    /// What is decided without asking Python.
+    pub policy: ArcSwap<Policy>,
+    /// Passwords that were right lately.
+    pub verified: Verified,
     hooks: AtomicU32,
     /// Requests that wait for a verdict.
     tickets: Mutex<HashSet<u64, ahash::RandomState>>,
+    /// Sessions whose messages Python is asked about, by ticket.
+    rewritings: Mutex<HashMap<u64, SessionRef, ahash::RandomState>>,
+    next_rewriting: AtomicU64,
     deadlines: Mutex<BTreeMap<Deadline, SessionRef>>,
     /// When the earliest deadline is due.
     next_deadline: AtomicU64,
@@ -97,20 +111,33 @@ impl Node {
             events: EventQueue::new()?,
             metrics: Metrics::default(),
             clock: Clock::start(),
+            access: Arc::default(),
+            listener_access: Mutex::default(),
+            policy: ArcSwap::default(),
+            verified: Verified::new()?,
             hooks: AtomicU32::new(0),
             tickets: Mutex::default(),
+            rewritings: Mutex::default(),
+            next_rewriting: AtomicU64::new(REWRITING_TICKET),
             deadlines: Mutex::default(),
             next_deadline: AtomicU64::new(NEVER),
             has_deadline_moved: AtomicBool::new(false),
             next_session_id: AtomicU64::new(1),
             next_connection_id: AtomicU64::new(1),
-            nobody: Identity { mountpoint: empty.clone(), client_id: empty, username: None, protocol_version: 0 },
+            nobody: Identity {
+                mountpoint: empty.clone(),
+                client_id: empty.clone(),
+                username: None,
+                protocol_version: 0,
+                listener: empty,
+            },
         })
     }
 
     /// A context for a thread that works on this node.
     pub fn context(&self) -> Context {
         let mut cx = Context::new(self.settings.load_full());
+        cx.access = Arc::clone(&self.access);
         self.refresh(&mut cx);
         cx
     }
@@ -123,6 +150,10 @@ impl Node {
         if !Arc::ptr_eq(&settings, &cx.settings) {
             cx.settings = Arc::clone(&settings);
         }
+        let policy = self.policy.load();
+        if !Arc::ptr_eq(&policy, &cx.policy) {
+            cx.policy = Arc::clone(&policy);
+        }
     }
 
     /// Hooks that Python listens to.
@@ -133,6 +164,11 @@ impl Node {
     /// Says which hooks Python listens to.
     pub fn set_hooks(&self, hooks: Hooks) {
         self.hooks.store(hooks.bits(), Ordering::Relaxed);
+    }
+
+    /// Who decides about the clients of a listener.
+    pub fn listener_access(&self, name: &str) -> Arc<AccessCell> {
+        Arc::clone(self.listener_access.lock().entry(name.to_owned()).or_default())
     }
 
     /// The identity of the broker itself.
@@ -161,12 +197,19 @@ impl Node {
         is_queued
     }
 
-    /// Queues what happened to messages of a session.
+    /// Tells Python what happened to messages of a session, and asks about those that it may change.
     #[inline]
-    pub fn emit_notices(&self, cx: &mut Context, identity: &Identity) {
-        if cx.notices.is_empty() {
-            return;
+    pub fn tell(&self, cx: &mut Context, state: &mut SessionState, session: &SessionRef) {
+        if cx.hooks.contains(Hooks::ON_DELIVER) && !state.session.pending.is_empty() {
+            self.ask_about_messages(cx, state, session);
         }
+        if !cx.notices.is_empty() {
+            self.emit_notices(cx, &state.session.identity);
+        }
+    }
+
+    /// Queues what happened to messages of a session.
+    pub fn emit_notices(&self, cx: &mut Context, identity: &Identity) {
         let notices = std::mem::take(&mut cx.notices);
         for notice in notices {
             let event = Event::Message {
@@ -188,7 +231,7 @@ impl Node {
         cx: &mut Context,
         hook: Hooks,
         identity: &Identity,
-        peer: Option<SocketAddr>,
+        peer: Option<Peer>,
         reason: &dyn std::fmt::Display,
     ) {
         if cx.hooks.contains(hook) {
@@ -217,9 +260,61 @@ impl Node {
         self.tickets.lock().remove(&ticket)
     }
 
+    /// Whether somebody still waits for a verdict.
+    pub fn is_ticket_open(&self, ticket: u64) -> bool {
+        self.tickets.lock().contains(&ticket)
+    }
+
     /// Requests that wait for a verdict.
     pub fn open_tickets(&self) -> usize {
         self.tickets.lock().len()
+    }
+
+    // -- messages that Python may change -------------------------------------------------------------------------
+
+    fn ask_about_messages(&self, cx: &mut Context, state: &mut SessionState, session: &SessionRef) {
+        loop {
+            let ticket = self.next_rewriting.load(Ordering::Relaxed);
+            let Some(messages) = state.session.take_for_rewriting(cx, ticket) else { return };
+            self.next_rewriting.fetch_add(1, Ordering::Relaxed);
+            let is_open = self.open_ticket(ticket, cx.settings.max_pending_hooks);
+            let event = Event::Deliver { ticket, identity: state.session.identity.clone(), messages };
+            if is_open && self.emit(cx, event) {
+                self.rewritings.lock().insert(ticket, session.clone());
+                state.rewriting_until = Some(cx.now + cx.settings.hook_timeout);
+                self.schedule(state, session);
+                return;
+            }
+            // Nobody can be asked: they go out as they are.
+            if is_open {
+                self.close_ticket(ticket);
+            }
+            cx.tally.add(Counter::HookOverload, 1);
+            state.session.rewritten(cx, ticket, &Verdict::new(Decision::Allow));
+            if !state.session.has_waiting() || state.link.as_ref().is_none_or(|link| link.is_blocked) {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with messages that Python was asked about.
+    pub fn answer_about_messages(&self, cx: &mut Context, batch: &mut Batch, ticket: u64, verdict: &Verdict) {
+        let Some(session) = self.rewritings.lock().remove(&ticket) else { return };
+        let mut state = session.lock();
+        if let Some(connection) = &mut state.session.connection {
+            batch.pool.lend(connection);
+        }
+        if state.session.rewritten(cx, ticket, verdict) {
+            state.rewriting_until = None;
+            self.schedule(&mut state, &session);
+        }
+        self.tell(cx, &mut state, &session);
+        batch.flush_later(&mut state, &session);
+    }
+
+    /// Whether a ticket is about messages of a session rather than a connection.
+    pub fn is_about_messages(ticket: u64) -> bool {
+        ticket >= REWRITING_TICKET
     }
 
     // -- messages ----------------------------------------------------------------------------------------------
@@ -307,7 +402,7 @@ impl Node {
 
     /// Puts the earlier of a session's end and its will among the deadlines.
     pub fn schedule(&self, state: &mut SessionState, session: &SessionRef) {
-        let due = [state.expires_at, state.will_at].into_iter().flatten().min();
+        let due = [state.expires_at, state.will_at, state.rewriting_until].into_iter().flatten().min();
         if due == state.deadline {
             return;
         }
@@ -329,6 +424,7 @@ impl Node {
     pub fn run_deadlines(&self, cx: &mut Context, batch: &mut Batch) {
         for _ in 0..DEADLINES_A_TURN_MAX {
             let Some(session) = self.take_due(cx.now) else { return };
+            self.give_up_rewriting(cx, batch, &session);
             self.run_deadline(cx, batch, &session);
         }
     }
@@ -340,6 +436,21 @@ impl Node {
         let next = deadlines.first_key_value().map_or(NEVER, |((at, _), _)| *at);
         self.next_deadline.store(next, Ordering::Release);
         due
+    }
+
+    /// Sends messages as they are whose verdict has not come in time.
+    fn give_up_rewriting(&self, cx: &mut Context, batch: &mut Batch, session: &SessionRef) {
+        let mut state = session.lock();
+        if state.rewriting_until.is_none_or(|until| until > cx.now) {
+            return;
+        }
+        state.rewriting_until = None;
+        let Some(ticket) = state.session.rewriting_ticket() else { return };
+        drop(state);
+        if self.close_ticket(ticket) {
+            cx.tally.add(Counter::HookTimeout, 1);
+        }
+        self.answer_about_messages(cx, batch, ticket, &Verdict::new(Decision::Allow));
     }
 
     fn run_deadline(&self, cx: &mut Context, batch: &mut Batch, session: &SessionRef) {

@@ -146,7 +146,7 @@ impl Node {
         self.schedule(&mut state, session);
         attach(cx, &mut state.session, connection);
         session.set_online(true);
-        self.emit_notices(cx, &state.session.identity);
+        self.tell(cx, &mut state, session);
         batch.flush_later(&mut state, session);
         Ok(())
     }
@@ -183,7 +183,8 @@ impl Node {
         }
         let detached = state.session.detach(cx, ending);
         let identity = state.session.identity.clone();
-        self.emit_notices(cx, &identity);
+        state.rewriting_until = None;
+        self.tell(cx, &mut state, session);
         let is_over = detached.expiry == Expiry::WithConnection && session.attached().count() == 0;
         let will_now = keep_will(cx, &mut state, detached.will, is_over);
         state.is_ended |= is_over;
@@ -218,7 +219,7 @@ impl Node {
         let receiver = others.as_ref().unwrap_or(main);
         let mut state = receiver.lock();
         state.session.adopt(cx, unfinished);
-        self.emit_notices(cx, &state.session.identity);
+        self.tell(cx, &mut state, receiver);
         batch.flush_later(&mut state, receiver);
     }
 
@@ -295,9 +296,26 @@ impl Node {
         }
     }
 
+    /// Removes one subscription of a client from outside. False: it has none with this filter.
+    pub fn unsubscribe(&self, cx: &mut Context, session: &SessionRef, filter: &str) -> bool {
+        let mut state = session.lock();
+        let Some(options) = state.session.subscriptions.remove(filter) else { return false };
+        let identity = state.session.identity.clone();
+        // Under the lock, so that a SUBSCRIBE of the client is before or after this and not in between.
+        let removed = std::iter::once((Box::from(filter), options)).collect();
+        self.unroute(session, &removed);
+        drop(state);
+        if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) {
+            let filters = vec![(filter.to_owned(), 0)];
+            self.emit(cx, Event::Subscription { hook: Hooks::ON_TOPIC_UNSUBSCRIBED, identity, filters });
+        }
+        true
+    }
+
     fn schedule_nothing(&self, state: &mut SessionState, session: &SessionRef) {
         state.expires_at = None;
         state.will_at = None;
+        state.rewriting_until = None;
         self.schedule(state, session);
     }
 

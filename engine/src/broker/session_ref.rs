@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::message::Millis;
-use crate::protocol::{Session, Will};
+use crate::protocol::{Context, Session, Will};
 use crate::routing::Subscriber;
 
 use super::{Link, SubscriberId};
@@ -74,6 +74,8 @@ pub struct SessionState {
     pub expires_at: Option<Millis>,
     /// When the pending will is published.
     pub will_at: Option<Millis>,
+    /// When messages that Python is asked about go out as they are.
+    pub rewriting_until: Option<Millis>,
     /// The entry of this session among the node's deadlines.
     pub deadline: Option<Millis>,
     /// The session is over: it takes no messages and no connection any more.
@@ -124,6 +126,7 @@ impl SessionRef {
                 pending_will: None,
                 expires_at: None,
                 will_at: None,
+                rewriting_until: None,
                 deadline: None,
                 is_ended: false,
             }),
@@ -158,13 +161,13 @@ impl SessionRef {
         self.0.main.as_ref()
     }
 
-    /// Whether a shared group may choose this session: its queue is not full. Limits: of an online and of an offline queue.
-    pub fn can_take(&self, (online, offline): (usize, usize)) -> bool {
+    /// Whether a shared group may choose this session: its queue is not full.
+    pub fn can_take(&self, cx: &Context) -> bool {
         if matches!(self.0.receiver, Receiver::Internal(_)) || self.0.attached.count() > 0 {
             return true;
         }
         let state = self.0.state.lock();
-        let limit = if state.link.is_some() { online } else { offline };
+        let limit = state.session.queue_limit(cx, state.link.is_some());
         !state.is_ended && state.session.pending.len() < limit
     }
 

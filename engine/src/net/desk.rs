@@ -112,6 +112,9 @@ impl Host for Desk<'_> {
         let event = match question {
             Question::Publish(message) => Event::Publish { ticket, identity, message: message.clone(), is_will: false },
             Question::Subscribe { filters, properties } => Event::Subscribe { ticket, identity, filters, properties },
+            Question::Unsubscribe { filters, properties } => {
+                Event::Unsubscribe { ticket, identity, filters, properties }
+            }
             Question::Auth { method, data, reason_code, properties } => Event::Auth {
                 ticket,
                 identity,

@@ -4,9 +4,10 @@ use crate::broker::Link;
 use crate::broker::events::{Event, RegisterRequest};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
 use crate::hooks::Hooks;
-use crate::message::{Message, NEVER, Publication};
+use crate::message::{Message, Millis, NEVER, Publication};
 use crate::metrics::{Reasoned, Versioned};
-use crate::protocol::connect::{Refusal, Registration, admit};
+use crate::policy::{Decider, Subject};
+use crate::protocol::connect::{Refusal, Registration, Told, admit};
 use crate::protocol::{Cause, Connection, Decision, Ending, Step, Verdict};
 
 use super::reading::Progress;
@@ -45,7 +46,7 @@ impl Worker {
                 let version = error.connect_version;
                 let refusal =
                     Refusal { version, reason: error.reason, cause: Cause::Decode(error), packet_size_max: u32::MAX };
-                self.refuse(key, &refusal, None)
+                self.refuse(key, &refusal, Told::default())
             }
         };
         Progress::at(size, step)
@@ -58,7 +59,7 @@ impl Worker {
         let admission = &slot.listener.options.admission;
         let registration = match admit(connect, admission, &self.cx.settings, || make_client_id(number)) {
             Ok(registration) => registration,
-            Err(refusal) => return self.refuse(key, &refusal, None),
+            Err(refusal) => return self.refuse(key, &refusal, Told::default()),
         };
         let is_anonymous_allowed = admission.allow_anonymous.unwrap_or(self.cx.settings.allow_anonymous);
         if registration.authentication_method.is_some() {
@@ -67,7 +68,7 @@ impl Worker {
                 return self.refuse(
                     key,
                     &refusal_of(&registration, ReasonCode::BAD_AUTHENTICATION_METHOD, detail),
-                    None,
+                    Told::default(),
                 );
             }
             return self.ask_auth(key, registration, 0, None);
@@ -75,15 +76,26 @@ impl Worker {
         if is_anonymous_allowed {
             return self.authorise_will(key, registration);
         }
-        if !self.cx.hooks.contains(Hooks::AUTH_ON_REGISTER) {
-            let detail = "anonymous clients are not allowed (allow_anonymous) and no plugin authenticates";
-            return self.refuse(key, &refusal_of(&registration, ReasonCode::NOT_AUTHORIZED, detail), None);
+        match self.cx.decider(Subject::Register, &registration.access) {
+            Decider::Hook => {}
+            Decider::Open => return self.authorise_will(key, registration),
+            Decider::Policy => return self.check_password(key, registration),
+            Decider::Inherit | Decider::Closed => {
+                let detail = "anonymous clients are not allowed (allow_anonymous) and no plugin authenticates";
+                return self.refuse(
+                    key,
+                    &refusal_of(&registration, ReasonCode::NOT_AUTHORIZED, detail),
+                    Told::default(),
+                );
+            }
         }
         self.ask(key, registration, Pending::Register, |ticket, slot, registration| {
             Event::Register(Box::new(RegisterRequest {
                 ticket,
-                listener: slot.listener.options.name.clone(),
                 peer: slot.peer,
+                listener_kind: "tcp",
+                listener_address: slot.listener.address.into(),
+                client_certificate: None,
                 identity: registration.identity.clone(),
                 password: registration.password.clone(),
                 clean_start: registration.clean_start,
@@ -114,7 +126,7 @@ impl Worker {
             || auth.reason != ReasonCode::CONTINUE_AUTHENTICATION
         {
             let detail = "AUTH with another method or reason code than the authentication that goes on";
-            return self.refuse(key, &refusal_of(&registration, ReasonCode::PROTOCOL_ERROR, detail), None);
+            return self.refuse(key, &refusal_of(&registration, ReasonCode::PROTOCOL_ERROR, detail), Told::default());
         }
         registration.authentication_data = auth.properties.authentication_data.map(<[u8]>::to_vec);
         self.ask_auth(key, registration, auth.reason.0, Some(auth.properties.encoded()))
@@ -147,12 +159,12 @@ impl Worker {
     ) -> Step {
         let busy = refusal_of(&registration, ReasonCode::SERVER_BUSY, "too many requests wait for a verdict");
         let Some(ticket) = self.tickets.open(&self.node, &mut self.cx, key) else {
-            return self.refuse(key, &busy, None);
+            return self.refuse(key, &busy, Told::default());
         };
         let Some(slot) = self.slots.get_mut(key) else { return Step::Continue };
         let event = event(ticket, slot, &registration);
         if !self.tickets.send(&self.node, &mut self.cx, ticket, event) {
-            return self.refuse(key, &busy, None);
+            return self.refuse(key, &busy, Told::default());
         }
         slot.stage = Stage::Deciding(Box::new(Deciding { registration, pending }));
         self.await_verdict(key, ticket);
@@ -174,7 +186,7 @@ impl Worker {
                     "the client was not authorised"
                 };
                 let refusal = refusal_of(&registration, reason, detail);
-                return self.refuse(key, &refusal, verdict.reason_string.as_deref());
+                return self.refuse(key, &refusal, Told::by(verdict));
             }
             Decision::Continue if pending == Pending::Auth => {
                 deciding.pending = Pending::ClientAuth;
@@ -189,14 +201,9 @@ impl Worker {
             change_will(&mut registration, verdict);
             return self.accept_client(key, &registration);
         }
-        if let Some(client_id) = &verdict.client_id {
-            registration.identity.client_id = client_id.as_str().into();
-        }
-        if let Some(mountpoint) = &verdict.mountpoint {
-            registration.identity.mountpoint = mountpoint.as_str().into();
-        }
-        if let Some(username) = &verdict.username {
-            registration.identity.username = Some(username.as_str().into());
+        registration.change(verdict);
+        if let Some(seconds) = verdict.connection_lifetime_s {
+            slot.lifetime_ms = Millis::from(seconds) * 1_000;
         }
         if pending == Pending::Auth {
             registration.authentication_answer.clone_from(&verdict.data);
@@ -215,19 +222,29 @@ impl Worker {
         self.write_directly(key, &packet);
     }
 
-    fn authorise_will(&mut self, key: usize, registration: Registration) -> Step {
-        match &registration.will {
-            Some(will) if self.cx.hooks.contains(Hooks::AUTH_ON_PUBLISH) => {
+    pub(super) fn authorise_will(&mut self, key: usize, registration: Registration) -> Step {
+        let Some(will) = &registration.will else { return self.accept_client(key, &registration) };
+        let is_allowed = match self.cx.decider(Subject::Publish, &registration.access) {
+            Decider::Inherit | Decider::Open => true,
+            Decider::Closed => false,
+            Decider::Policy => {
+                self.cx.policy.may_publish(&registration.identity, will.message.publication().topic_text())
+            }
+            Decider::Hook => {
                 let message = will.message.clone();
-                self.ask(key, registration, Pending::Will, |ticket, _, registration| Event::Publish {
+                return self.ask(key, registration, Pending::Will, |ticket, _, registration| Event::Publish {
                     ticket,
                     identity: registration.identity.clone(),
                     message,
                     is_will: true,
-                })
+                });
             }
-            _ => self.accept_client(key, &registration),
+        };
+        if is_allowed {
+            return self.accept_client(key, &registration);
         }
+        let detail = "the client may not publish its will";
+        self.refuse(key, &refusal_of(&registration, ReasonCode::NOT_AUTHORIZED, detail), Told::default())
     }
 
     fn accept_client(&mut self, key: usize, registration: &Registration) -> Step {
@@ -256,19 +273,20 @@ impl Worker {
         slot.stage = Stage::Serving(session);
         slot.last_received = now;
         slot.silence_max = silence_max.unwrap_or(NEVER);
-        let lifetime = slot.listener.options.lifetime_ms;
+        let lifetime = slot.lifetime_ms;
         let lifetime_end = if lifetime > 0 { slot.opened_at + lifetime } else { NEVER };
         self.rearm(key, now.saturating_add(silence_max.unwrap_or(NEVER)).min(lifetime_end));
         Step::Continue
     }
 
     /// Answers with the CONNACK of a refusal, logs it, and closes.
-    fn refuse(&mut self, key: usize, refusal: &Refusal, reason_string: Option<&str>) -> Step {
+    pub(super) fn refuse(&mut self, key: usize, refusal: &Refusal, told: Told<'_>) -> Step {
         let mut packet = Vec::new();
         // A stranger learns what was wrong with its packet, not how the broker decides.
         let cause = refusal.cause.to_string();
         let is_told = !matches!(refusal.reason, ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_USER_NAME_OR_PASSWORD);
-        refusal.write_connack(&mut self.cx, reason_string.or(is_told.then_some(&cause)), &mut packet);
+        let told = Told { reason_string: told.reason_string.or(is_told.then_some(&cause)), ..told };
+        refusal.write_connack(&mut self.cx, told, &mut packet);
         self.write_directly(key, &packet);
         Step::Close(Ending::Broken { reason: refusal.reason, cause: refusal.cause })
     }
@@ -303,7 +321,7 @@ fn not_connect() -> Step {
     Step::Close(Ending::broken(ReasonCode::PROTOCOL_ERROR, "the first packet is not CONNECT"))
 }
 
-fn refusal_of(registration: &Registration, reason: ReasonCode, detail: &'static str) -> Refusal {
+pub(super) fn refusal_of(registration: &Registration, reason: ReasonCode, detail: &'static str) -> Refusal {
     Refusal {
         version: Some(registration.version),
         reason,

@@ -9,6 +9,7 @@ mod descriptors;
 mod desk;
 mod handshake;
 mod listener;
+mod passwords;
 mod reading;
 mod slot;
 mod worker;
@@ -26,6 +27,7 @@ use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
 pub use listener::{ListenerOptions, ListenerState, bind};
+use passwords::PasswordChecks;
 
 use crate::broker::{Node, Owner};
 use crate::protocol::Verdict;
@@ -42,13 +44,8 @@ pub enum Mail {
         /// End what came in through it.
         kill_sessions: bool,
     },
-    /// Python has decided.
-    Verdict {
-        /// Of the request.
-        ticket: u64,
-        /// What it decided.
-        verdict: Box<Verdict>,
-    },
+    /// What was decided, by the tickets of the requests.
+    Verdicts(Vec<(u64, Arc<Verdict>)>),
     /// A connection was ended from outside.
     Drain {
         /// Its place.
@@ -113,10 +110,10 @@ impl Owner for Mailbox {
 const TICKET_WORKER_SHIFT: u32 = 48;
 
 /// The workers of one engine.
-#[derive(Debug)]
 pub struct Workers {
     mailboxes: Vec<Arc<Mailbox>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    checks: Arc<PasswordChecks>,
     are_stopped: AtomicBool,
 }
 
@@ -124,10 +121,11 @@ impl Workers {
     /// Starts `count` threads.
     pub fn start(node: &Arc<Node>, count: usize) -> io::Result<Self> {
         descriptors::make_room(&node.events)?;
+        let checks = Arc::new(PasswordChecks::default());
         let mut workers = Vec::with_capacity(count);
         let mut mailboxes = Vec::with_capacity(count);
         for index in 0..count {
-            let (worker, mailbox) = worker::Worker::new(index, Arc::clone(node))?;
+            let (worker, mailbox) = worker::Worker::new(index, Arc::clone(node), Arc::clone(&checks))?;
             workers.push(worker);
             mailboxes.push(mailbox);
         }
@@ -137,7 +135,8 @@ impl Workers {
             let thread = std::thread::Builder::new().name(format!("strogoff-worker-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
         }
-        Ok(Self { mailboxes, threads: Mutex::new(threads), are_stopped: AtomicBool::new(false) })
+        threads.extend(checks.start(node, node.settings.load().password_check_threads)?);
+        Ok(Self { mailboxes, threads: Mutex::new(threads), checks, are_stopped: AtomicBool::new(false) })
     }
 
     /// Accepts from a socket. The workers pass it on among themselves, to whoever has the fewest connections.
@@ -152,10 +151,18 @@ impl Workers {
         }
     }
 
-    /// Hands a verdict to the worker that asked.
-    pub fn resolve(&self, ticket: u64, verdict: Verdict) {
-        if let Some(mailbox) = self.mailboxes.get((ticket >> TICKET_WORKER_SHIFT) as usize) {
-            mailbox.send(Mail::Verdict { ticket, verdict: Box::new(verdict) });
+    /// Hands verdicts to the workers that asked, waking each once.
+    pub fn resolve(&self, verdicts: impl IntoIterator<Item = (u64, Arc<Verdict>)>) {
+        let mut sorted: Vec<Vec<_>> = vec![Vec::new(); self.mailboxes.len()];
+        for (ticket, verdict) in verdicts {
+            if let Some(own) = sorted.get_mut((ticket >> TICKET_WORKER_SHIFT) as usize) {
+                own.push((ticket, verdict));
+            }
+        }
+        for (mailbox, own) in self.mailboxes.iter().zip(sorted) {
+            if !own.is_empty() {
+                mailbox.send(Mail::Verdicts(own));
+            }
         }
     }
 
@@ -181,6 +188,7 @@ impl Workers {
         if threads.is_empty() {
             return true;
         }
+        self.checks.close();
         for mailbox in &self.mailboxes {
             mailbox.send(Mail::Stop);
         }

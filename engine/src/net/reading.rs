@@ -202,7 +202,6 @@ impl Worker {
         let Some(connection_id) = self.slots.get(key).map(|slot| slot.connection_id) else {
             return Progress::at(0, Step::Continue);
         };
-        let size_max = self.cx.settings.packet_size_max();
         let mut guard = session.lock();
         let state = &mut *guard;
         if state.link.as_ref().is_none_or(|link| link.connection_id != connection_id) {
@@ -211,6 +210,7 @@ impl Worker {
         if let Some(connection) = &mut state.session.connection {
             self.batch.pool.lend(connection);
         }
+        let size_max = state.session.packet_size_max(&self.cx);
         let mut progress = Progress::at(0, Step::Continue);
         let mut desk = Desk {
             node: &self.node,
@@ -262,7 +262,7 @@ impl Worker {
                 self.cx.tally.add(Counter::ReadPaused, 1);
             }
         }
-        self.node.emit_notices(&mut self.cx, &state.session.identity);
+        self.node.tell(&mut self.cx, state, session);
         drop(guard);
         // Receivers first: what the publisher gets are acknowledgements, which vouch for what was handed over.
         self.batch.dispatch(&self.node, &mut self.cx, input);
@@ -338,7 +338,7 @@ impl Worker {
         };
         let step = state.session.answer(&mut self.cx, &mut desk, verdict);
         let asked = desk.asked;
-        self.node.emit_notices(&mut self.cx, &state.session.identity);
+        self.node.tell(&mut self.cx, &mut state, session);
         drop(state);
         self.batch.dispatch(&self.node, &mut self.cx, &[]);
         self.batch.flush_later(&mut session.lock(), session);

@@ -1,11 +1,10 @@
 //! A connection as its worker sees it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 
-use crate::broker::SessionRef;
+use crate::broker::{Peer, SessionRef};
 use crate::message::{Millis, NEVER};
 use crate::protocol::connect::Registration;
 
@@ -54,7 +53,7 @@ pub struct Slot {
     /// Unique in the engine.
     pub connection_id: u64,
     /// Address of the client.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Where it came in.
     pub listener: Arc<ListenerState>,
     /// How far it is.
@@ -77,6 +76,8 @@ pub struct Slot {
     pub throttled_until: Millis,
     /// A request of this connection waits for a verdict.
     pub ticket: Option<(u64, Millis)>,
+    /// How long the connection may last; 0: no limit.
+    pub lifetime_ms: Millis,
     /// When the connection was accepted.
     pub opened_at: Millis,
     /// When the handshake came one step further.
@@ -93,13 +94,8 @@ pub struct Slot {
 
 impl Slot {
     /// A connection that has just been accepted.
-    pub fn new(
-        socket: TcpStream,
-        connection_id: u64,
-        peer: SocketAddr,
-        listener: Arc<ListenerState>,
-        now: Millis,
-    ) -> Self {
+    pub fn new(socket: TcpStream, connection_id: u64, peer: Peer, listener: Arc<ListenerState>, now: Millis) -> Self {
+        let lifetime_ms = listener.options.lifetime_ms;
         Self {
             socket: Arc::new(socket),
             connection_id,
@@ -115,6 +111,7 @@ impl Slot {
             is_output_full: false,
             throttled_until: 0,
             ticket: None,
+            lifetime_ms,
             opened_at: now,
             step_since: now,
             last_received: now,

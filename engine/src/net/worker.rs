@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,13 +12,14 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::broker::events::Level;
-use crate::broker::{Batch, Node};
+use crate::broker::{Batch, Node, Peer};
 use crate::codec::ReasonCode;
 use crate::message::{Millis, NEVER};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Ending, Verdict};
 
 use super::desk::Tickets;
+use super::passwords::PasswordChecks;
 use super::reading::is_stuck;
 use super::slot::{Slot, Stage};
 use super::{ListenerState, Mail, Mailbox};
@@ -60,6 +60,7 @@ pub struct Worker {
     pub(super) cx: Context,
     pub(super) read_buffer: Vec<u8>,
     pub(super) tickets: Tickets,
+    pub(super) checks: Arc<PasswordChecks>,
     /// Connections that have more to read.
     pub(super) ready: Vec<usize>,
     timers: BTreeSet<(Millis, usize)>,
@@ -70,7 +71,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that does not run yet.
-    pub fn new(index: usize, node: Arc<Node>) -> io::Result<(Self, Arc<Mailbox>)> {
+    pub(super) fn new(index: usize, node: Arc<Node>, checks: Arc<PasswordChecks>) -> io::Result<(Self, Arc<Mailbox>)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let registry = poll.registry().try_clone()?;
@@ -93,6 +94,7 @@ impl Worker {
             cx,
             read_buffer: vec![0; READ_BYTES],
             tickets: Tickets::new(index),
+            checks,
             ready: Vec::new(),
             timers: BTreeSet::new(),
             accept_retry_at: NEVER,
@@ -193,7 +195,7 @@ impl Worker {
             if !self.batch.flush(&mut self.cx, &mut state) {
                 self.batch.flush_later(&mut state, &session);
             }
-            self.node.emit_notices(&mut self.cx, &state.session.identity);
+            self.node.tell(&mut self.cx, &mut state, &session);
         }
         slot.is_output_full = is_stuck(&state, &self.cx);
     }
@@ -222,7 +224,7 @@ impl Worker {
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     let state = Arc::clone(&listener.state);
-                    self.open(socket, peer, state);
+                    self.open(socket, peer.into(), state);
                 }
                 Err(error) => {
                     listener.state.leave();
@@ -252,7 +254,7 @@ impl Worker {
         colleague.send(Mail::Listen(listener.state, OwnedFd::from(listener.socket).into()));
     }
 
-    fn open(&mut self, mut socket: mio::net::TcpStream, peer: SocketAddr, listener: Arc<ListenerState>) {
+    fn open(&mut self, mut socket: mio::net::TcpStream, peer: Peer, listener: Arc<ListenerState>) {
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);
         if cfg!(not(target_os = "linux")) {
@@ -353,7 +355,7 @@ impl Worker {
             }
             next = next.min(deadline);
         }
-        let lifetime = slot.listener.options.lifetime_ms;
+        let lifetime = slot.lifetime_ms;
         if lifetime > 0 && !matches!(slot.stage, Stage::Draining) {
             if slot.opened_at + lifetime <= now {
                 self.cx.tally.add(Counter::ConnectionLifetime, 1);
@@ -415,7 +417,11 @@ impl Worker {
             match mail {
                 Mail::Listen(state, socket) => self.listen(state, socket),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
-                Mail::Verdict { ticket, verdict } => self.on_verdict(ticket, &verdict),
+                Mail::Verdicts(verdicts) => {
+                    for (ticket, verdict) in verdicts {
+                        self.on_verdict(ticket, &verdict);
+                    }
+                }
                 Mail::Drain { slot, connection_id } => {
                     self.close_if(slot, connection_id, Ending::TakenOver { keeps_will: true });
                 }

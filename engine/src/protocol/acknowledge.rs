@@ -110,7 +110,7 @@ impl Session {
     }
 
     fn after_acknowledgement(&mut self, cx: &mut Context) -> Step {
-        if !self.pending.is_empty() || !self.resend.0.is_empty() {
+        if self.has_waiting() {
             self.refill(cx);
         }
         Step::Continue

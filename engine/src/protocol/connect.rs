@@ -1,15 +1,17 @@
 //! CONNECT: checked against the listener and the settings, and what was agreed in CONNACK.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::codec::{ConnAck, Connect, PacketType, Properties, ProtocolVersion, ReasonCode};
+use crate::codec::{ConnAck, Connect, PacketType, Properties, ProtocolVersion, ReasonCode, UserProperties};
 use crate::hooks::Identity;
 use crate::message::{Head, Message, NEVER, Publication};
 use crate::metrics::Reasoned;
+use crate::policy::AccessCell;
 use crate::settings::Settings;
 
 use super::publish::check_topic;
-use super::{Cause, Context, Expiry, Will};
+use super::{Cause, Context, Expiry, SessionLimits, Verdict, Will};
 
 /// What a listener says about those who connect through it.
 #[derive(Clone, Debug)]
@@ -20,6 +22,10 @@ pub struct Admission {
     pub protocol_versions: Vec<u8>,
     /// Overrides `allow_anonymous`.
     pub allow_anonymous: Option<bool>,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// Who decides about its clients.
+    pub access: Arc<AccessCell>,
 }
 
 /// A CONNECT that cannot be accepted, and the CONNACK to answer it with.
@@ -72,6 +78,23 @@ pub struct Registration {
     pub properties: Vec<u8>,
     /// The will.
     pub will: Option<Box<Will>>,
+    /// Who decides about what the client does.
+    pub access: Arc<AccessCell>,
+    /// What a verdict put in place of the settings.
+    pub limits: SessionLimits,
+    /// What a verdict adds to CONNACK.
+    pub additions: Additions,
+}
+
+/// What a verdict adds to the CONNACK of success.
+#[derive(Clone, Debug, Default)]
+pub struct Additions {
+    /// The Session Expiry Interval is not the one that the client asked for.
+    pub tells_session_expiry: bool,
+    /// User properties, encoded.
+    pub user_properties: Vec<u8>,
+    /// What response topics are made from.
+    pub response_information: Option<String>,
 }
 
 /// Checks a CONNECT. `make_client_id` gives a client id that nobody uses to a client without one.
@@ -113,6 +136,7 @@ pub fn admit(
             client_id: client_id.into(),
             username: connect.username.map(Into::into),
             protocol_version: version as u8,
+            listener: admission.listener.clone(),
         },
         is_assigned,
         password: connect.password.map(<[u8]>::to_vec),
@@ -133,6 +157,9 @@ pub fn admit(
         authentication_answer: None,
         properties: properties.encoded(),
         will,
+        access: admission.access.clone(),
+        limits: SessionLimits::default(),
+        additions: Additions::default(),
     })
 }
 
@@ -177,6 +204,43 @@ fn keep_will(
 }
 
 impl Registration {
+    /// Changes what a verdict on the CONNECT changes: who it is, its session, its limits.
+    pub fn change(&mut self, verdict: &Verdict) {
+        if let Some(client_id) = &verdict.client_id {
+            self.identity.client_id = client_id.as_str().into();
+        }
+        if let Some(mountpoint) = &verdict.mountpoint {
+            self.identity.mountpoint = mountpoint.as_str().into();
+        }
+        if let Some(username) = &verdict.username {
+            self.identity.username = Some(username.as_str().into());
+        }
+        let is_v5 = self.version == ProtocolVersion::V5;
+        if let Some(clean_start) = verdict.clean_start {
+            self.clean_start = clean_start;
+            if !is_v5 {
+                // 3.x has one flag for both ends of a session.
+                self.session_expiry = clean_start.then_some(0);
+            }
+        }
+        if let Some(seconds) = verdict.session_expiry {
+            self.session_expiry = Some(seconds);
+            self.additions.tells_session_expiry = true;
+        }
+        if let Some(limits) = &verdict.limits {
+            self.limits = (**limits).clone();
+        }
+        if let Some(encoded) = &verdict.user_properties {
+            self.additions.user_properties.clone_from(encoded);
+        }
+        self.additions.response_information.clone_from(&verdict.response_information);
+    }
+
+    /// The settings that hold for the client.
+    pub fn settings<'a>(&self, settings: &'a Settings) -> Cow<'a, Settings> {
+        self.limits.over(settings)
+    }
+
     /// How long the session outlives its connection.
     pub fn expiry(&self, settings: &Settings) -> Expiry {
         match (self.session_expiry, settings.persistent_client_expiration) {
@@ -190,7 +254,11 @@ impl Registration {
     /// Whether the CONNACK of success stays within the client's Maximum Packet Size.
     pub fn takes_connack(&self, settings: &Settings) -> bool {
         self.packet_size_max == u32::MAX
-            || self.connack(settings, false).encode_within(self.version, self.packet_size_max, &mut Vec::new())
+            || self.connack(&self.settings(settings), false).encode_within(
+                self.version,
+                self.packet_size_max,
+                &mut Vec::new(),
+            )
     }
 
     fn connack(&self, settings: &Settings, session_present: bool) -> ConnAck<'_> {
@@ -206,6 +274,15 @@ impl Registration {
             properties.server_keep_alive = (keep_alive != self.keep_alive).then_some(keep_alive);
             properties.authentication_method = self.authentication_method.as_deref();
             properties.authentication_data = self.authentication_answer.as_deref();
+            if self.additions.tells_session_expiry {
+                properties.session_expiry = self.session_expiry;
+            }
+            if !self.additions.user_properties.is_empty() {
+                properties.user_properties = UserProperties::Encoded(&self.additions.user_properties);
+            }
+            if let Some(information) = &self.additions.response_information {
+                properties.response_information = Some(information);
+            }
         }
         ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }
     }
@@ -213,7 +290,8 @@ impl Registration {
     /// Writes the CONNACK of success. False, and nothing written: the client takes no packet of that size.
     pub fn write_connack(&self, cx: &mut Context, session_present: bool, out: &mut Vec<u8>) -> bool {
         let is_v5 = self.version == ProtocolVersion::V5;
-        let connack = self.connack(&cx.settings, session_present);
+        let settings = self.settings(&cx.settings);
+        let connack = self.connack(&settings, session_present);
         let is_written = connack.encode_within(self.version, self.packet_size_max, out);
         if is_written {
             cx.tally.add_reasoned(Reasoned::ConnackSent, is_v5, ReasonCode::SUCCESS);
@@ -222,14 +300,40 @@ impl Registration {
     }
 }
 
+/// What a client is told beside the reason code.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// Why, for people.
+    pub reason_string: Option<&'a str>,
+    /// Where to go instead.
+    pub server_reference: Option<&'a str>,
+    /// User properties, encoded.
+    pub user_properties: Option<&'a [u8]>,
+}
+
+impl<'a> Told<'a> {
+    /// What a verdict says.
+    pub fn by(verdict: &'a Verdict) -> Self {
+        Self {
+            reason_string: verdict.reason_string.as_deref(),
+            server_reference: verdict.server_reference.as_deref(),
+            user_properties: verdict.user_properties.as_deref(),
+        }
+    }
+}
+
 impl Refusal {
     /// Writes the CONNACK of a refusal; nothing where 3.x has no return code for the reason [MQTT-3.2.2-6].
-    pub fn write_connack(&self, cx: &mut Context, reason_string: Option<&str>, out: &mut Vec<u8>) {
+    pub fn write_connack(&self, cx: &mut Context, told: Told<'_>, out: &mut Vec<u8>) {
         let Some(version) = self.version else { return };
         let is_v5 = version == ProtocolVersion::V5;
         let mut properties = Properties::default();
         if is_v5 {
-            properties.reason_string = reason_string;
+            properties.reason_string = told.reason_string;
+            properties.server_reference = told.server_reference;
+            if let Some(encoded) = told.user_properties {
+                properties.user_properties = UserProperties::Encoded(encoded);
+            }
         } else if self.reason.connack_return_code_v3().is_none() {
             return;
         }

@@ -1,7 +1,10 @@
 //! What was agreed for one network connection, and what ends with it.
 
+use std::sync::Arc;
+
 use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::message::{Message, Millis};
+use crate::policy::{AccessCell, Decisions};
 use crate::settings::Settings;
 
 use super::Output;
@@ -25,6 +28,13 @@ pub enum Waiting {
         identifier: u32,
         /// Filters and their options.
         filters: Vec<(String, crate::codec::SubscribeOptions)>,
+    },
+    /// An UNSUBSCRIBE.
+    Unsubscribe {
+        /// Its packet identifier.
+        packet_id: u16,
+        /// Filters.
+        filters: Vec<String>,
     },
     /// An AUTH.
     Auth,
@@ -53,6 +63,10 @@ pub struct Connection {
     pub is_authenticating: bool,
     /// A packet that waits for a verdict.
     pub waiting: Option<Waiting>,
+    /// Who decides about what the client does.
+    pub access: Arc<AccessCell>,
+    /// What the access list said lately.
+    pub(super) decisions: Decisions,
     /// Session expiry interval was 0 in CONNECT, so DISCONNECT must not raise it.
     pub has_zero_expiry: bool,
     /// Topic aliases of the client; index is alias - 1.
@@ -78,6 +92,7 @@ const BROKER_ALIASES_MAX: u16 = 64;
 impl Connection {
     /// A connection as registered.
     pub fn new(registration: &Registration, settings: &Settings, now: Millis) -> Self {
+        let settings = &*registration.settings(settings);
         let is_v5 = registration.version == ProtocolVersion::V5;
         let window_limit = if is_v5 {
             usize::from(registration.receive_maximum).min(usize::from(settings.receive_max_client))
@@ -97,6 +112,8 @@ impl Connection {
             authentication_method: registration.authentication_method.as_deref().map(Into::into),
             is_authenticating: false,
             waiting: None,
+            access: registration.access.clone(),
+            decisions: Decisions::default(),
             has_zero_expiry: is_v5 && registration.session_expiry == Some(0),
             client_aliases: Vec::new(),
             client_alias_max: if is_v5 { settings.topic_alias_max_client } else { 0 },

@@ -6,8 +6,11 @@ use crate::codec::ReasonCode;
 use crate::hooks::{Hooks, Identity};
 use crate::message::{Message, Millis, Publication};
 use crate::metrics::Tally;
+use crate::policy::{AccessCell, Decider, Policy, Subject};
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
+
+use super::SessionLimits;
 
 /// The surroundings of one call; a worker keeps one and brings it up to date each turn.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub struct Context {
     pub tally: Tally,
     /// Hooks that somebody listens to.
     pub hooks: Hooks,
+    /// Who decides where a listener says nothing.
+    pub access: Arc<AccessCell>,
+    /// What is decided without asking anybody.
+    pub policy: Arc<Policy>,
     /// What happened to messages and somebody listens to; the caller knows whose session it was and takes them out.
     pub notices: Vec<Notice>,
     /// Reused for messages whose bytes must be put together anew.
@@ -34,8 +41,27 @@ impl Context {
             settings,
             tally: Tally::default(),
             hooks: Hooks::empty(),
+            access: Arc::default(),
+            policy: Arc::default(),
             notices: Vec::new(),
             scratch: Vec::new(),
+        }
+    }
+
+    /// Who decides about something that a client does. `own`: what its listener says.
+    #[inline]
+    pub fn decider(&self, subject: Subject, own: &AccessCell) -> Decider {
+        match own.get(subject) {
+            Decider::Inherit => {}
+            decider => return decider,
+        }
+        match (self.access.get(subject), subject) {
+            (Decider::Inherit, Subject::Register) if self.hooks.contains(Hooks::AUTH_ON_REGISTER) => Decider::Hook,
+            (Decider::Inherit, Subject::Publish) if self.hooks.contains(Hooks::AUTH_ON_PUBLISH) => Decider::Hook,
+            (Decider::Inherit, Subject::Subscribe) if self.hooks.contains(Hooks::AUTH_ON_SUBSCRIBE) => Decider::Hook,
+            (Decider::Inherit, Subject::Register) => Decider::Closed,
+            (Decider::Inherit, Subject::Publish | Subject::Subscribe) => Decider::Open,
+            (decider, _) => decider,
         }
     }
 
@@ -117,6 +143,13 @@ pub enum Question<'a> {
         /// Properties of the packet.
         properties: Vec<u8>,
     },
+    /// What is to be unsubscribed?
+    Unsubscribe {
+        /// Filters.
+        filters: Vec<String>,
+        /// Properties of the packet.
+        properties: Vec<u8>,
+    },
     /// The next step of an enhanced authentication.
     Auth {
         /// Method.
@@ -141,6 +174,17 @@ pub enum Decision {
     Continue,
 }
 
+/// What a verdict changes in one message on its way to one client; `None` leaves a part as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Rewriting {
+    /// Topic.
+    pub topic: Option<String>,
+    /// Payload.
+    pub payload: Option<Vec<u8>>,
+    /// Properties, encoded.
+    pub properties: Option<Vec<u8>>,
+}
+
 /// A decision and what it changes.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -148,6 +192,24 @@ pub struct Verdict {
     pub decision: Decision,
     /// Why not, for the client.
     pub reason_string: Option<String>,
+    /// Where the client should go instead.
+    pub server_reference: Option<String>,
+    /// User properties for the answer, encoded.
+    pub user_properties: Option<Vec<u8>>,
+    /// What response topics are made from, for CONNACK.
+    pub response_information: Option<String>,
+    /// Another Clean Start (CONNECT).
+    pub clean_start: Option<bool>,
+    /// Another Session Expiry Interval in seconds (CONNECT).
+    pub session_expiry: Option<u32>,
+    /// Another limit for the life of the connection in seconds, 0 for none (CONNECT).
+    pub connection_lifetime_s: Option<u32>,
+    /// Limits in place of the settings (CONNECT).
+    pub limits: Option<Box<SessionLimits>>,
+    /// Milliseconds in which the client is not read afterwards (PUBLISH).
+    pub throttle_ms: Option<Millis>,
+    /// Changes of messages on their way to a client, one for each.
+    pub rewritings: Option<Vec<Option<Rewriting>>>,
     /// Another client id (CONNECT).
     pub client_id: Option<String>,
     /// Another mountpoint (CONNECT).
@@ -164,7 +226,7 @@ pub struct Verdict {
     pub retain: Option<bool>,
     /// Other properties, encoded (PUBLISH).
     pub properties: Option<Vec<u8>>,
-    /// Filters with the granted QoS or a reason code (SUBSCRIBE).
+    /// Filters with the granted QoS or a reason code (SUBSCRIBE), or with 0 (UNSUBSCRIBE).
     pub filters: Option<Vec<(String, u8)>>,
     /// Authentication data (AUTH).
     pub data: Option<Vec<u8>>,
@@ -176,6 +238,15 @@ impl Verdict {
         Self {
             decision,
             reason_string: None,
+            server_reference: None,
+            user_properties: None,
+            response_information: None,
+            clean_start: None,
+            session_expiry: None,
+            connection_lifetime_s: None,
+            limits: None,
+            throttle_ms: None,
+            rewritings: None,
             client_id: None,
             mountpoint: None,
             username: None,

@@ -8,8 +8,8 @@ use crate::message::{Message, Millis, Publication};
 use crate::metrics::{Counter, Reasoned, Tally, Versioned};
 use crate::queue::{Full, InflightState, Queued};
 use crate::routing::Delivery;
-use crate::settings::Settings;
 
+use super::limits::in_force;
 use super::wire::{FrameCache, publish_head};
 use super::{Connection, Context, SHARE_FROM, Session};
 
@@ -61,10 +61,11 @@ impl Session {
         cache: Option<(&mut FrameCache, usize)>,
     ) -> Delivered {
         let head = outgoing.publication.head;
-        let qos = if cx.settings.upgrade_outgoing_qos { delivery.qos } else { head.qos.min(delivery.qos) };
+        let upgrades = in_force(self.own_settings.as_ref(), cx).upgrade_outgoing_qos;
+        let qos = if upgrades { delivery.qos } else { head.qos.min(delivery.qos) };
         let retain = head.retain && delivery.retain_as_published;
         cx.tally.add(Counter::QueueMessageIn, 1);
-        let can_send = self.pending.is_empty() && self.resend.0.is_empty();
+        let can_send = self.pending.is_empty() && self.resend.0.is_empty() && !self.is_rewritten(cx);
         if let Some(connection) = &mut self.connection
             && can_send
             && connection.has_output_room(&cx.settings)
@@ -78,13 +79,12 @@ impl Session {
             }
             let packet_id =
                 if qos == 0 { 0 } else { self.window.push(outgoing.keep(), qos, retain, delivery.identifiers.clone()) };
-            cx.notice(Hooks::ON_DELIVER, || outgoing.keep(), qos, retain, "");
             let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &delivery.identifiers };
             send(connection, &mut cx.tally, cx.now, outgoing, &packet, cache);
             return Delivered::Sent;
         }
         let identifiers = delivery.identifiers.clone();
-        let limit = cx.settings.queue_limit(self.connection.is_some());
+        let limit = self.queue_limit(cx, self.connection.is_some());
         self.enqueue(cx, Queued { message: outgoing.keep(), qos, retain, identifiers }, limit)
     }
 
@@ -99,19 +99,21 @@ impl Session {
         limit: usize,
     ) -> bool {
         let published = message.publication().head.qos;
-        let qos = if cx.settings.upgrade_outgoing_qos { qos_max } else { published.min(qos_max) };
+        let upgrades = in_force(self.own_settings.as_ref(), cx).upgrade_outgoing_qos;
+        let qos = if upgrades { qos_max } else { published.min(qos_max) };
         cx.tally.add(Counter::QueueMessageIn, 1);
         let queued = Queued { message: message.clone(), qos, retain: true, identifiers };
-        if self.pending.is_empty() && self.resend.0.is_empty() && self.has_room_for(&cx.settings, qos) {
+        let can_send = self.pending.is_empty() && self.resend.0.is_empty() && !self.is_rewritten(cx);
+        if can_send && self.has_room_for(cx, qos) {
             self.send_queued(cx, queued);
             return true;
         }
         self.enqueue(cx, queued, limit) == Delivered::Queued
     }
 
-    fn has_room_for(&self, settings: &Settings, qos: u8) -> bool {
+    pub(super) fn has_room_for(&self, cx: &Context, qos: u8) -> bool {
         self.connection.as_ref().is_some_and(|connection| {
-            connection.has_output_room(settings) && (qos == 0 || self.window.has_room(connection.window_limit))
+            connection.has_output_room(&cx.settings) && (qos == 0 || self.window.has_room(connection.window_limit))
         })
     }
 
@@ -125,7 +127,8 @@ impl Session {
         if !is_online {
             cx.notice(Hooks::ON_OFFLINE_MESSAGE, || queued.message.clone(), qos, retain, "");
         }
-        match self.pending.push(queued, cx.settings.queue_type, limit, cx.settings.queue_limit_bytes()) {
+        let queue_type = in_force(self.own_settings.as_ref(), cx).queue_type;
+        match self.pending.push(queued, queue_type, limit, cx.settings.queue_limit_bytes()) {
             Full::No => Delivered::Queued,
             Full::Dropped(dropped) => {
                 for dropped in dropped {
@@ -141,9 +144,16 @@ impl Session {
         if !self.resend.0.is_empty() && !self.send_again(cx) {
             return;
         }
+        if self.rewritings.is_some() && !self.send_rewritten(cx) {
+            return;
+        }
+        if cx.hooks.contains(Hooks::ON_DELIVER) {
+            // The rest has to be asked about first.
+            return;
+        }
         while let Some(queued) = self.pending.front() {
             let qos = queued.qos;
-            if !self.has_room_for(&cx.settings, qos) {
+            if !self.has_room_for(cx, qos) {
                 return;
             }
             if let Some(queued) = self.pending.pop() {
@@ -184,7 +194,7 @@ impl Session {
         true
     }
 
-    fn send_queued(&mut self, cx: &mut Context, queued: Queued) {
+    pub(super) fn send_queued(&mut self, cx: &mut Context, queued: Queued) {
         let Queued { message, qos, retain, identifiers, .. } = queued;
         let publication = message.publication();
         if publication.is_expired(cx.now) {
@@ -197,7 +207,6 @@ impl Session {
             return;
         }
         let packet_id = if qos == 0 { 0 } else { self.window.push(message.clone(), qos, retain, identifiers.clone()) };
-        cx.notice(Hooks::ON_DELIVER, || message.clone(), qos, retain, "");
         let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &identifiers };
         let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
         send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);

@@ -12,7 +12,9 @@
 //!    [`Session::answer`], to leave the socket alone for a while, or to close.
 //! 4. Messages for the client go in with [`Session::deliver`]; [`Session::refill`] sends what waited once there is room.
 //! 5. What has to be written stands in [`Connection::output`].
-//! 6. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
+//! 6. Where Python may change what a client gets, messages go out through [`Session::take_for_rewriting`] and come back with
+//!    [`Session::rewritten`].
+//! 7. [`Session::detach`] ends the connection and says what remains: a will, a session with an expiry.
 //!
 //! The client side is [`client`].
 
@@ -25,9 +27,11 @@ mod context;
 mod deliver;
 mod disconnect;
 mod ending;
+mod limits;
 mod output;
 mod publish;
 mod receive;
+mod rewriting;
 mod session;
 mod subscribe;
 mod wire;
@@ -36,9 +40,10 @@ mod wire;
 mod tests;
 
 pub use connection::{Connection, Waiting};
-pub use context::{Context, Decision, Host, Notice, Question, Routed, Verdict};
+pub use context::{Context, Decision, Host, Notice, Question, Rewriting, Routed, Verdict};
 pub use deliver::{Delivered, Outgoing};
 pub use ending::{Cause, Ending, Step};
+pub use limits::SessionLimits;
 pub use output::{Output, SHARE_FROM, SLICES_MAX};
 pub use session::{Detached, Expiry, Session, Subscriptions, Will};
 pub use wire::FrameCache;

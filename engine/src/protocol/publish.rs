@@ -2,13 +2,15 @@
 
 use crate::codec::text::topic_levels;
 use crate::codec::{ProtocolVersion, Publish, ReasonCode};
-use crate::hooks::{Hooks, Identity};
+use crate::hooks::Identity;
 use crate::message::{Head, Layout, Message, Millis, NEVER, Publication};
 use crate::metrics::{Counter, Versioned};
+use crate::policy::{Decider, Subject};
 use crate::settings::Settings;
 
 use super::context::{Decision, Host, Question, Routed, Verdict};
 use super::ending::broken;
+use super::limits::in_force;
 use super::{Context, Ending, Session, Step, Waiting};
 
 impl Session {
@@ -21,7 +23,8 @@ impl Session {
     ) -> Step {
         let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
         cx.tally.add_versioned(Versioned::PublishReceived, connection.is_v5(), 1);
-        let throttle = connection.throttle_ms(cx.settings.max_message_rate, cx.now);
+        let rate = in_force(self.own_settings.as_ref(), cx).max_message_rate;
+        let throttle = connection.throttle_ms(rate, cx.now);
         let qos = publish.qos as u8;
         // A repeat of one that is not released is no more than was under way before.
         let is_new = qos == 2 && !self.received.contains(publish.packet_id);
@@ -78,7 +81,13 @@ impl Session {
         step
     }
 
-    /// Asks Python or routes at once.
+    /// Milliseconds that the client has to wait because it published too fast.
+    fn debt_ms(&self, cx: &Context) -> Option<Millis> {
+        let rate = in_force(self.own_settings.as_ref(), cx).max_message_rate;
+        self.connection.as_ref().and_then(|connection| connection.debt_ms(rate))
+    }
+
+    /// Routes, refuses or asks Python, as whoever decides about the client's publishes wants it.
     fn submit<H: Host>(
         &mut self,
         cx: &mut Context,
@@ -88,15 +97,25 @@ impl Session {
         throttle: Option<Millis>,
     ) -> Step {
         let qos = publication.head.qos;
-        if cx.hooks.contains(Hooks::AUTH_ON_PUBLISH) {
-            let message = Message::keep(&publication);
-            if !host.ask(cx, &self.identity, Question::Publish(&message)) {
-                return self.deny_publish(cx, packet_id, qos, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, None);
-            }
-            if let Some(connection) = &mut self.connection {
-                connection.waiting = Some(Waiting::Publish { message, packet_id });
-            }
-            return Step::Pause;
+        let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
+        let is_allowed =
+            match cx.decider(Subject::Publish, &connection.access) {
+                Decider::Inherit | Decider::Open => true,
+                Decider::Closed => false,
+                Decider::Policy => cx.policy.access_list.as_ref().is_some_and(|list| {
+                    connection.decisions.may_publish(list, &self.identity, publication.topic_text())
+                }),
+                Decider::Hook => {
+                    let message = Message::keep(&publication);
+                    if !host.ask(cx, &self.identity, Question::Publish(&message)) {
+                        return self.deny_publish(cx, packet_id, qos, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, None);
+                    }
+                    connection.waiting = Some(Waiting::Publish { message, packet_id });
+                    return Step::Pause;
+                }
+            };
+        if !is_allowed {
+            return self.deny_publish(cx, packet_id, qos, ReasonCode::NOT_AUTHORIZED, None);
         }
         self.route(cx, host, None, publication, (packet_id, qos), throttle)
     }
@@ -161,7 +180,7 @@ impl Session {
             return self.deny_publish(cx, packet_id, original.head.qos, reason, verdict.reason_string.as_deref());
         }
         let packet = (packet_id, original.head.qos);
-        let throttle = self.connection.as_ref().and_then(|connection| connection.debt_ms(cx.settings.max_message_rate));
+        let throttle = self.debt_ms(cx).max(verdict.throttle_ms);
         let elsewhere = |mountpoint: &str| Identity { mountpoint: mountpoint.into(), ..self.identity.clone() };
         let publisher = verdict.mountpoint.as_deref().map(elsewhere);
         let is_unchanged = verdict.topic.is_none() && verdict.payload.is_none() && verdict.properties.is_none();
@@ -208,7 +227,7 @@ impl Session {
             self.received.remove(packet_id);
             return broken(reason, "a publish that was not authorised");
         }
-        let throttle = self.connection.as_ref().and_then(|connection| connection.debt_ms(cx.settings.max_message_rate));
+        let throttle = self.debt_ms(cx);
         self.refuse_publish(cx, packet_id, qos, reason, text, throttle)
     }
 }

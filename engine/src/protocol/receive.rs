@@ -58,6 +58,9 @@ impl Session {
             Some(Waiting::Subscribe { packet_id, identifier, filters }) => {
                 self.answer_subscribe(cx, host, verdict, packet_id, identifier, &filters)
             }
+            Some(Waiting::Unsubscribe { packet_id, filters }) => {
+                self.answer_unsubscribe(cx, host, verdict, packet_id, filters)
+            }
             Some(Waiting::Auth) => answer_auth(cx, connection, verdict),
         }
     }

@@ -1,7 +1,9 @@
 //! A session: what belongs to one client id, with or without a connection.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::codec::ReasonCode;
@@ -10,9 +12,12 @@ use crate::message::Message;
 use crate::metrics::Counter;
 use crate::queue::{Inflight, InflightState, Pending, Queued, ReceivedIds};
 use crate::routing::SubscriptionOptions;
+use crate::settings::Settings;
 
 use super::connect::Registration;
 use super::deliver::count_drop;
+use super::limits::in_force;
+use super::rewriting::Rewritings;
 use super::{Connection, Context, Ending, Waiting};
 
 /// How long a session outlives its connection.
@@ -99,6 +104,10 @@ pub struct Session {
     /// When the connection began.
     pub connected_at: Option<SystemTime>,
     pub(super) resend: Resend,
+    /// Messages that Python may change or has changed.
+    pub(super) rewritings: Option<Box<Rewritings>>,
+    /// The settings of a client whose verdict put limits in their places.
+    pub(super) own_settings: Option<Arc<Settings>>,
 }
 
 impl Session {
@@ -117,6 +126,8 @@ impl Session {
             started_at: SystemTime::now(),
             connected_at: None,
             resend: Resend::default(),
+            rewritings: None,
+            own_settings: None,
         }
     }
 
@@ -132,12 +143,16 @@ impl Session {
         let is_acknowledged = registration.write_connack(cx, is_present, connection.output.buffer());
         debug_assert!(is_acknowledged, "the caller has made sure that the CONNACK fits");
         self.identity = registration.identity.clone();
+        self.own_settings = match registration.settings(&cx.settings) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(own) => Some(Arc::new(own)),
+        };
         self.expiry = registration.expiry(&cx.settings);
         self.will.clone_from(&registration.will);
         self.connected_at = Some(SystemTime::now());
         self.connection = Some(connection);
         self.resend.0 = self.window.iter().map(|(packet_id, _)| packet_id).collect();
-        let limit = cx.settings.queue_limit(true);
+        let limit = in_force(self.own_settings.as_ref(), cx).queue_limit(true);
         if !cx.settings.override_max_online_messages && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
                 count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
@@ -159,9 +174,10 @@ impl Session {
         self.resend.0.clear();
         self.connected_at = None;
         let will = self.will.take().map(|will| *will);
+        self.give_up_rewriting();
         let unhandled = self.pending.drop_unless(|queued| queued.qos > 0);
         cx.tally.add(Counter::QueueMessageUnhandled, unhandled as u64);
-        let limit = cx.settings.queue_limit(false);
+        let limit = in_force(self.own_settings.as_ref(), cx).queue_limit(false);
         if self.expiry != Expiry::WithConnection && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
                 count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
@@ -180,13 +196,15 @@ impl Session {
             Some(Queued { message, qos, retain: slot.retain, identifiers: slot.identifiers.clone() })
         });
         let mut unfinished: Vec<Queued> = under_way.collect();
+        self.give_up_rewriting();
+        unfinished.extend(self.take_rewritten());
         unfinished.extend(std::iter::from_fn(|| self.pending.pop()).filter(|queued| queued.qos > 0));
         unfinished
     }
 
     /// Takes over messages of another session of the same client id.
     pub fn adopt(&mut self, cx: &mut Context, messages: Vec<Queued>) {
-        let limit = cx.settings.queue_limit(self.is_online());
+        let limit = in_force(self.own_settings.as_ref(), cx).queue_limit(self.is_online());
         for queued in messages {
             self.enqueue(cx, queued, limit);
         }
@@ -196,7 +214,17 @@ impl Session {
     /// Whether messages wait for room in the window or the output.
     #[inline]
     pub fn has_waiting(&self) -> bool {
-        !self.pending.is_empty() || !self.resend.0.is_empty()
+        !self.pending.is_empty() || !self.resend.0.is_empty() || self.rewritings.is_some()
+    }
+
+    /// How many messages the queue may have.
+    pub fn queue_limit(&self, cx: &Context, is_online: bool) -> usize {
+        in_force(self.own_settings.as_ref(), cx).queue_limit(is_online)
+    }
+
+    /// The largest packet that the client may send.
+    pub fn packet_size_max(&self, cx: &Context) -> usize {
+        in_force(self.own_settings.as_ref(), cx).packet_size_max()
     }
 
     /// Whether a client is connected.

@@ -1,18 +1,23 @@
 //! SUBSCRIBE and UNSUBSCRIBE from a connected client.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::codec::{
     PacketType, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
-    text::parse_shared_filter, text::validate_topic_filter,
+    UserProperties, text::parse_shared_filter, text::validate_topic_filter,
 };
 use crate::hooks::Hooks;
 use crate::message::Message;
 use crate::metrics::Versioned;
+use crate::policy::{Decider, Subject};
 use crate::routing::SubscriptionOptions;
 
+use super::connect::Told;
 use super::context::{Decision, Host, Question, Verdict};
 use super::ending::broken;
+use super::limits::in_force;
 use super::publish::check_topic;
 use super::{Context, Ending, Session, Step, Waiting};
 
@@ -34,9 +39,30 @@ impl Session {
     pub(super) fn on_subscribe<H: Host>(&mut self, cx: &mut Context, host: &mut H, subscribe: &Subscribe<'_>) -> Step {
         cx.tally.add_versioned(Versioned::SubscribeReceived, self.is_v5(), 1);
         let identifier = subscribe.properties.subscription_identifier.unwrap_or(0);
-        if !cx.hooks.contains(Hooks::AUTH_ON_SUBSCRIBE) {
-            let filters = subscribe.filters().map(|(filter, options)| (filter, options, options.qos as u8));
-            return self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
+        let decider = self.connection.as_ref().map(|connection| cx.decider(Subject::Subscribe, &connection.access));
+        match decider.unwrap_or(Decider::Closed) {
+            Decider::Inherit | Decider::Open => {
+                let filters = subscribe.filters().map(|(filter, options)| (filter, options, options.qos as u8));
+                return self.subscribe_all(cx, host, subscribe.packet_id, identifier, &Told::default(), filters);
+            }
+            Decider::Closed => {
+                let code = ReasonCode::NOT_AUTHORIZED.0;
+                let filters = subscribe.filters().map(|(filter, options)| (filter, options, code));
+                return self.subscribe_all(cx, host, subscribe.packet_id, identifier, &Told::default(), filters);
+            }
+            Decider::Policy => {
+                let policy = Arc::clone(&cx.policy);
+                let identity = self.identity.clone();
+                let code = |filter: &str, options: SubscribeOptions| {
+                    let is_allowed = policy.may_subscribe(&identity, filter);
+                    if is_allowed { options.qos as u8 } else { ReasonCode::NOT_AUTHORIZED.0 }
+                };
+                // Decided once, although the filters are gone through several times.
+                let codes: Vec<u8> = subscribe.filters().map(|(filter, options)| code(filter, options)).collect();
+                let filters = subscribe.filters().zip(&codes).map(|((filter, options), code)| (filter, options, *code));
+                return self.subscribe_all(cx, host, subscribe.packet_id, identifier, &Told::default(), filters);
+            }
+            Decider::Hook => {}
         }
         let question = Question::Subscribe {
             filters: subscribe.filters().map(|(filter, options)| (filter.to_owned(), options.qos as u8)).collect(),
@@ -46,7 +72,7 @@ impl Session {
             let filters = subscribe
                 .filters()
                 .map(|(filter, options)| (filter, options, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0));
-            return self.subscribe_all(cx, host, subscribe.packet_id, identifier, filters);
+            return self.subscribe_all(cx, host, subscribe.packet_id, identifier, &Told::default(), filters);
         }
         let filters = subscribe.filters().map(|(filter, options)| (filter.to_owned(), options)).collect();
         if let Some(connection) = &mut self.connection {
@@ -65,26 +91,27 @@ impl Session {
         filters: &[(String, SubscribeOptions)],
     ) -> Step {
         let requested = filters.iter();
+        let told = &Told::by(verdict);
         match (&verdict.decision, &verdict.filters) {
             (Decision::Deny(reason), _) => {
                 let code = if reason.is_error() { reason.0 } else { ReasonCode::NOT_AUTHORIZED.0 };
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
-                self.subscribe_all(cx, host, packet_id, identifier, all)
+                self.subscribe_all(cx, host, packet_id, identifier, told, all)
             }
             (_, Some(changed)) if changed.len() != filters.len() => {
                 // An answer to another question grants nothing.
                 let code = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0;
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, code));
-                self.subscribe_all(cx, host, packet_id, identifier, all)
+                self.subscribe_all(cx, host, packet_id, identifier, told, all)
             }
             (_, Some(changed)) => {
                 let all =
                     requested.zip(changed).map(|((_, options), (filter, code))| (filter.as_str(), *options, *code));
-                self.subscribe_all(cx, host, packet_id, identifier, all)
+                self.subscribe_all(cx, host, packet_id, identifier, told, all)
             }
             (_, None) => {
                 let all = requested.map(|(filter, options)| (filter.as_str(), *options, options.qos as u8));
-                self.subscribe_all(cx, host, packet_id, identifier, all)
+                self.subscribe_all(cx, host, packet_id, identifier, told, all)
             }
         }
     }
@@ -97,14 +124,14 @@ impl Session {
         host: &mut H,
         packet_id: u16,
         identifier: u32,
+        told: &Told<'_>,
         filters: impl Iterator<Item = (&'a str, SubscribeOptions, u8)> + Clone,
     ) -> Step {
-        let is_v5 = self.is_v5();
         let granted: Vec<Granted> = filters
             .clone()
             .map(|(filter, options, code)| self.subscribe_one(cx, host, filter, options, code, identifier))
             .collect();
-        if !self.write_suback(cx, packet_id, is_v5, &granted) {
+        if !self.write_suback(cx, packet_id, told, &granted) {
             return unanswerable();
         }
         if cx.hooks.contains(Hooks::ON_SUBSCRIBE) {
@@ -140,7 +167,7 @@ impl Session {
         if check_topic(&cx.settings, topic_filter).is_err() {
             return Granted::refused(ReasonCode::TOPIC_FILTER_INVALID);
         }
-        let limit = cx.settings.max_subscriptions_per_client;
+        let limit = in_force(self.own_settings.as_ref(), cx).max_subscriptions_per_client;
         let is_new = !self.subscriptions.contains_key(filter);
         if is_new && limit > 0 && self.subscriptions.len() >= limit {
             return Granted::refused(ReasonCode::QUOTA_EXCEEDED);
@@ -162,14 +189,23 @@ impl Session {
         Granted { code: ReasonCode(code), wants_retained }
     }
 
-    fn write_suback(&mut self, cx: &mut Context, packet_id: u16, is_v5: bool, granted: &[Granted]) -> bool {
+    fn write_suback(&mut self, cx: &mut Context, packet_id: u16, told: &Told<'_>, granted: &[Granted]) -> bool {
         let Some(connection) = &mut self.connection else { return true };
+        let is_v5 = connection.is_v5();
         cx.tally.add_versioned(Versioned::SubackSent, is_v5, 1);
         let codes: Vec<ReasonCode> = granted
             .iter()
             .map(|granted| if is_v5 || granted.code.0 <= 2 { granted.code } else { ReasonCode::UNSPECIFIED_ERROR })
             .collect();
-        let suback = SubAck { packet_id, reasons: &codes, properties: Properties::default() };
+        let mut properties = Properties::default();
+        if is_v5
+            && connection.wants_problem_information
+            && (told.reason_string.is_some() || told.user_properties.is_some())
+        {
+            properties.reason_string = told.reason_string;
+            properties.user_properties = UserProperties::Encoded(told.user_properties.unwrap_or_default());
+        }
+        let suback = SubAck { packet_id, reasons: &codes, properties };
         suback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer())
     }
 
@@ -178,7 +214,7 @@ impl Session {
             if identifier == 0 { SmallVec::new() } else { SmallVec::from_slice(&[identifier]) };
         let now = cx.now;
         // They may exceed the queue's limit once, not once more with each repeated SUBSCRIBE.
-        let limit = host.retained_count().saturating_add(cx.settings.queue_limit(true));
+        let limit = host.retained_count().saturating_add(self.queue_limit(cx, true));
         host.retained(now, filter, &mut |message: &Message| {
             self.deliver_retained(cx, message, qos, identifiers.clone(), limit)
         });
@@ -190,19 +226,61 @@ impl Session {
         host: &mut H,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Step {
+        cx.tally.add_versioned(Versioned::UnsubscribeReceived, self.is_v5(), 1);
+        let filters: Vec<String> = unsubscribe.filters().map(str::to_owned).collect();
+        if !cx.hooks.contains(Hooks::ON_UNSUBSCRIBE) {
+            return self.unsubscribe_all(cx, host, unsubscribe.packet_id, filters);
+        }
+        let question = Question::Unsubscribe { filters: filters.clone(), properties: unsubscribe.properties.encoded() };
+        if !host.ask(cx, &self.identity, question) {
+            // Nobody can be asked what to unsubscribe instead, and nobody may refuse.
+            return self.unsubscribe_all(cx, host, unsubscribe.packet_id, filters);
+        }
+        if let Some(connection) = &mut self.connection {
+            connection.waiting = Some(Waiting::Unsubscribe { packet_id: unsubscribe.packet_id, filters });
+        }
+        Step::Pause
+    }
+
+    /// Other filters take the places of those in the packet; a refusal or another number of filters changes nothing.
+    pub(super) fn answer_unsubscribe<H: Host>(
+        &mut self,
+        cx: &mut Context,
+        host: &mut H,
+        verdict: &Verdict,
+        packet_id: u16,
+        filters: Vec<String>,
+    ) -> Step {
+        let changed = verdict
+            .filters
+            .as_ref()
+            .filter(|changed| verdict.decision == Decision::Allow && changed.len() == filters.len());
+        let filters = match changed {
+            Some(changed) => changed.iter().map(|(filter, _)| filter.clone()).collect(),
+            None => filters,
+        };
+        self.unsubscribe_all(cx, host, packet_id, filters)
+    }
+
+    fn unsubscribe_all<H: Host>(
+        &mut self,
+        cx: &mut Context,
+        host: &mut H,
+        packet_id: u16,
+        filters: Vec<String>,
+    ) -> Step {
         let is_v5 = self.is_v5();
-        cx.tally.add_versioned(Versioned::UnsubscribeReceived, is_v5, 1);
-        let codes: Vec<ReasonCode> = unsubscribe.filters().map(|filter| self.unsubscribe_one(host, filter)).collect();
-        for hook in [Hooks::ON_UNSUBSCRIBE, Hooks::ON_TOPIC_UNSUBSCRIBED] {
-            if cx.hooks.contains(hook) {
-                let filters = unsubscribe.filters().map(|filter| (filter.to_owned(), 0)).collect();
-                host.notify(cx, hook, &self.identity, filters);
+        let codes: Vec<ReasonCode> = filters.iter().map(|filter| self.unsubscribe_one(host, filter)).collect();
+        if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) {
+            let removed = filters.into_iter().zip(&codes).filter(|(_, code)| **code == ReasonCode::SUCCESS);
+            let removed: Vec<(String, u8)> = removed.map(|(filter, _)| (filter, 0)).collect();
+            if !removed.is_empty() {
+                host.notify(cx, Hooks::ON_TOPIC_UNSUBSCRIBED, &self.identity, removed);
             }
         }
         let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
         cx.tally.add_versioned(Versioned::UnsubackSent, is_v5, 1);
-        let unsuback =
-            UnsubAck { packet_id: unsubscribe.packet_id, reasons: &codes, properties: Properties::default() };
+        let unsuback = UnsubAck { packet_id, reasons: &codes, properties: Properties::default() };
         if unsuback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer()) {
             Step::Continue
         } else {

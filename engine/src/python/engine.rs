@@ -16,12 +16,14 @@ use crate::codec::ReasonCode;
 use crate::codec::text::{parse_shared_filter, validate_topic_filter};
 use crate::hooks::Hooks;
 use crate::net::{ListenerOptions, ListenerState, Workers, bind};
+use crate::policy::{Decider, Policy};
 use crate::protocol::connect::Admission;
 use crate::protocol::{Context, Session};
 use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 
 use super::events;
+use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
 use super::verdict::{Message, Verdict};
 
@@ -58,6 +60,27 @@ impl Engine {
             workers.look_at_deadlines();
         }
         result
+    }
+
+    /// Hands verdicts to those who wait for them; how many still did.
+    fn answer(&self, py: Python<'_>, mut verdicts: Vec<(u64, Arc<crate::protocol::Verdict>)>) -> usize {
+        verdicts.retain(|(ticket, _)| self.node.close_ticket(*ticket));
+        let count = verdicts.len();
+        let (about_messages, for_workers): (Vec<_>, Vec<_>) =
+            verdicts.into_iter().partition(|(ticket, _)| Node::is_about_messages(*ticket));
+        if let Some(workers) = self.workers.get() {
+            workers.resolve(for_workers);
+        }
+        if !about_messages.is_empty() {
+            py.detach(|| {
+                self.work(|node, cx, batch| {
+                    for (ticket, verdict) in &about_messages {
+                        node.answer_about_messages(cx, batch, *ticket, verdict);
+                    }
+                });
+            });
+        }
+        count
     }
 
     fn find(&self, client_id: &str, mountpoint: &str) -> Option<SessionRef> {
@@ -220,6 +243,8 @@ impl Engine {
                 mountpoint: mountpoint.into(),
                 protocol_versions: levels.into_iter().map(|level| level as u8).collect(),
                 allow_anonymous,
+                listener: name.into(),
+                access: self.node.listener_access(name),
             },
             connections_max: max_connections,
             lifetime_ms: max_connection_lifetime.saturating_mul(1_000),
@@ -276,14 +301,36 @@ impl Engine {
         Ok(())
     }
 
-    fn resolve(&self, ticket: u64, verdict: &Verdict) -> bool {
-        if !self.node.close_ticket(ticket) {
-            return false;
+    fn resolve(&self, py: Python<'_>, ticket: u64, verdict: &Verdict) -> bool {
+        self.answer(py, vec![(ticket, Arc::clone(&verdict.0))]) == 1
+    }
+
+    fn resolve_all(&self, py: Python<'_>, verdicts: Vec<(u64, PyRef<'_, Verdict>)>) -> usize {
+        self.answer(py, verdicts.into_iter().map(|(ticket, verdict)| (ticket, Arc::clone(&verdict.0))).collect())
+    }
+
+    #[pyo3(signature = (*, register="inherit", publish="inherit", subscribe="inherit", listener=None))]
+    fn set_access(&self, register: &str, publish: &str, subscribe: &str, listener: Option<&str>) -> PyResult<()> {
+        let mut deciders = [Decider::Inherit; 3];
+        let words = [("register", register), ("publish", publish), ("subscribe", subscribe)];
+        for (decider, (name, word)) in deciders.iter_mut().zip(words) {
+            *decider = Decider::named(word).ok_or_else(|| {
+                let words = Decider::WORDS.join(", ");
+                PyValueError::new_err(format!("{name}: expected one of {words}, got {word:?}"))
+            })?;
         }
-        if let Some(workers) = self.workers.get() {
-            workers.resolve(ticket, verdict.0.clone());
+        match listener {
+            Some(name) => self.node.listener_access(name).set(deciders),
+            None => self.node.access.set(deciders),
         }
-        true
+        Ok(())
+    }
+
+    #[pyo3(signature = (*, access_list, passwords))]
+    fn set_policy(&self, access_list: Option<&AccessList>, passwords: Option<&PasswordTable>) {
+        let access_list = access_list.map(|list| list.0.clone());
+        let passwords = passwords.map(|table| table.0.clone());
+        self.node.policy.store(Arc::new(Policy { access_list, passwords }));
     }
 
     // -- sessions ------------------------------------------------------------------------------------------------------
@@ -330,6 +377,14 @@ impl Engine {
     fn disconnect(&self, py: Python<'_>, client_id: &str, mountpoint: &str, reason_code: u8, cleanup: bool) -> bool {
         let id = subscriber_id(client_id, mountpoint);
         py.detach(|| self.work(|node, cx, batch| node.disconnect(cx, batch, &id, ReasonCode(reason_code), cleanup)))
+    }
+
+    #[pyo3(signature = (client_id, topic_filter, mountpoint=""))]
+    fn unsubscribe_client(&self, py: Python<'_>, client_id: &str, topic_filter: &str, mountpoint: &str) -> bool {
+        py.detach(|| {
+            let Some(session) = self.find(client_id, mountpoint) else { return false };
+            self.work(|node, cx, _| node.unsubscribe(cx, &session, topic_filter))
+        })
     }
 
     // -- messages ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ use pyo3::prelude::*;
 mod bench;
 mod engine;
 mod events;
+mod policy;
 mod properties;
 mod records;
+mod requests;
 mod verdict;
 
 /// The classes of the module.
@@ -20,10 +22,16 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bench::Bench>()?;
     module.add_class::<verdict::Verdict>()?;
     module.add_class::<verdict::Message>()?;
-    module.add_class::<events::RegisterRequest>()?;
-    module.add_class::<events::PublishRequest>()?;
-    module.add_class::<events::SubscribeRequest>()?;
-    module.add_class::<events::AuthRequest>()?;
+    module.add_class::<policy::AccessList>()?;
+    module.add_class::<policy::PasswordTable>()?;
+    module.add_function(wrap_pyfunction!(policy::hash_password, module)?)?;
+    module.add_class::<requests::RegisterRequest>()?;
+    module.add_class::<requests::PublishRequest>()?;
+    module.add_class::<requests::SubscribeRequest>()?;
+    module.add_class::<requests::UnsubscribeRequest>()?;
+    module.add_class::<requests::AuthRequest>()?;
+    module.add_class::<requests::DeliverMessage>()?;
+    module.add_class::<requests::DeliverRequest>()?;
     module.add_class::<events::SessionEvent>()?;
     module.add_class::<events::SubscriptionEvent>()?;
     module.add_class::<events::MessageEvent>()?;

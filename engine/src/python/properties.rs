@@ -92,6 +92,27 @@ pub fn from_python(properties: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(encoded)
 }
 
+/// User properties, encoded.
+pub fn user_properties(pairs: &[(String, String)]) -> PyResult<Vec<u8>> {
+    let mut encoded = Vec::new();
+    for (name, value) in pairs {
+        for text in [name, value] {
+            check_length("user_properties", text)?;
+            crate::codec::text::validate_string(text)
+                .map_err(|error| PyValueError::new_err(format!("user_properties: {error}")))?;
+        }
+        Property::User(name, value).append(&mut encoded);
+    }
+    Ok(encoded)
+}
+
+fn check_length(name: &str, text: &str) -> PyResult<()> {
+    if text.len() > usize::from(u16::MAX) {
+        return Err(PyValueError::new_err(format!("{name}: longer than 65535 bytes")));
+    }
+    Ok(())
+}
+
 fn append(name: &str, value: &Bound<'_, PyAny>, encoded: &mut Vec<u8>) -> PyResult<()> {
     match name {
         "payload_format_indicator" => match value.extract::<u8>()? {
@@ -129,8 +150,6 @@ fn append(name: &str, value: &Bound<'_, PyAny>, encoded: &mut Vec<u8>) -> PyResu
 fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     let text: String = value.extract()?;
     crate::codec::text::validate_string(&text).map_err(|error| PyValueError::new_err(format!("{name}: {error}")))?;
-    if text.len() > usize::from(u16::MAX) {
-        return Err(PyValueError::new_err(format!("{name}: longer than 65535 bytes")));
-    }
+    check_length(name, &text)?;
     Ok(text)
 }

@@ -1,5 +1,7 @@
 //! What Python hands to the engine: verdicts and messages.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -9,9 +11,15 @@ use crate::protocol;
 
 use super::properties;
 
-/// An answer to a request.
+/// An answer to a request. Made once, it may answer many.
 #[pyclass(frozen, module = "strogoff._engine")]
-pub struct Verdict(pub protocol::Verdict);
+pub struct Verdict(pub Arc<protocol::Verdict>);
+
+impl From<protocol::Verdict> for Verdict {
+    fn from(verdict: protocol::Verdict) -> Self {
+        Self(Arc::new(verdict))
+    }
+}
 
 #[pymethods]
 impl Verdict {
@@ -35,15 +43,8 @@ impl Verdict {
             check_topic(topic)?;
         }
         check_qos(qos.unwrap_or(0))?;
-        if client_id.as_deref() == Some("") {
-            return Err(PyValueError::new_err("client_id: must not be empty"));
-        }
-        for (name, value) in [("client_id", &client_id), ("mountpoint", &mountpoint), ("username", &username)] {
-            if let Some(value) = value {
-                check_text(name, value)?;
-            }
-        }
-        Ok(Self(protocol::Verdict {
+        check_identity(client_id.as_deref(), mountpoint.as_deref(), username.as_deref())?;
+        Ok(Self::from(protocol::Verdict {
             client_id,
             mountpoint,
             username,
@@ -59,18 +60,60 @@ impl Verdict {
     }
 
     #[staticmethod]
-    #[pyo3(signature = (reason_code=0x87, reason_string=None))]
-    fn deny(reason_code: u8, reason_string: Option<String>) -> PyResult<Self> {
+    #[pyo3(signature = (reason_code=0x87, reason_string=None, *, server_reference=None, user_properties=None))]
+    fn deny(
+        reason_code: u8,
+        reason_string: Option<String>,
+        server_reference: Option<String>,
+        user_properties: Option<Vec<(String, String)>>,
+    ) -> PyResult<Self> {
         if reason_code < 0x80 {
             return Err(PyValueError::new_err("reason_code: a refusal has a reason code of 0x80 or above"));
         }
-        Ok(Self(protocol::Verdict { reason_string, ..protocol::Verdict::deny(ReasonCode(reason_code)) }))
+        for (name, value) in [("reason_string", &reason_string), ("server_reference", &server_reference)] {
+            if let Some(value) = value {
+                check_text(name, value)?;
+            }
+        }
+        Ok(Self::from(protocol::Verdict {
+            reason_string,
+            server_reference,
+            user_properties: user_properties.map(|pairs| properties::user_properties(&pairs)).transpose()?,
+            ..protocol::Verdict::deny(ReasonCode(reason_code))
+        }))
     }
 
     #[staticmethod]
     #[pyo3(signature = (data=None))]
     fn continue_authentication(data: Option<Vec<u8>>) -> Self {
-        Self(protocol::Verdict { data, ..protocol::Verdict::new(protocol::Decision::Continue) })
+        Self::from(protocol::Verdict { data, ..protocol::Verdict::new(protocol::Decision::Continue) })
+    }
+
+    #[getter]
+    fn is_allowed(&self) -> bool {
+        self.0.decision == protocol::Decision::Allow
+    }
+
+    #[getter]
+    fn reason_code(&self) -> u8 {
+        match self.0.decision {
+            protocol::Decision::Allow => 0,
+            protocol::Decision::Continue => ReasonCode::CONTINUE_AUTHENTICATION.0,
+            protocol::Decision::Deny(reason) => reason.0,
+        }
+    }
+
+    #[getter]
+    fn filters(&self) -> Option<Vec<(String, u8)>> {
+        self.0.filters.clone()
+    }
+
+    fn __repr__(&self) -> String {
+        match self.0.decision {
+            protocol::Decision::Allow => "Verdict(allow)".to_owned(),
+            protocol::Decision::Continue => "Verdict(continue)".to_owned(),
+            protocol::Decision::Deny(reason) => format!("Verdict(deny 0x{:02X})", reason.0),
+        }
     }
 }
 
@@ -120,15 +163,28 @@ impl Message {
     }
 }
 
-fn check_topic(topic: &str) -> PyResult<()> {
+/// Checks who a client is to be from now on.
+pub fn check_identity(client_id: Option<&str>, mountpoint: Option<&str>, username: Option<&str>) -> PyResult<()> {
+    if client_id == Some("") {
+        return Err(PyValueError::new_err("client_id: must not be empty"));
+    }
+    for (name, value) in [("client_id", client_id), ("mountpoint", mountpoint), ("username", username)] {
+        if let Some(value) = value {
+            check_text(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check_topic(topic: &str) -> PyResult<()> {
     crate::codec::text::validate_topic_name(topic)
         .map_err(|error| PyValueError::new_err(format!("topic {topic:?}: {error}")))
 }
 
-fn check_text(name: &str, value: &str) -> PyResult<()> {
+pub(super) fn check_text(name: &str, value: &str) -> PyResult<()> {
     crate::codec::text::validate_string(value).map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
 }
 
-fn check_qos(qos: u8) -> PyResult<()> {
+pub(super) fn check_qos(qos: u8) -> PyResult<()> {
     if qos > 2 { Err(PyValueError::new_err("qos: expected 0, 1 or 2")) } else { Ok(()) }
 }

@@ -80,6 +80,12 @@ impl Pending {
         Full::No
     }
 
+    /// Puts a message that was taken back to the front, whatever the limits: it was within them before.
+    pub fn put_back(&mut self, queued: Queued) {
+        self.bytes += queued.message.size();
+        self.messages.push_front(queued);
+    }
+
     /// The message that is next.
     pub fn front(&self) -> Option<&Queued> {
         self.messages.front()

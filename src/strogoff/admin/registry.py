@@ -143,6 +143,14 @@ class Registry:
         self._commands = {command.path: command for command in commands}
         self._places = {path[:depth] for path in self._commands for depth in range(len(path))}
 
+    def extended(self, commands: Iterable[Command]) -> "Registry":
+        """This tree with more commands."""
+        return Registry([*self._commands.values(), *commands])
+
+    def first_words(self) -> set[str]:
+        """The words with which commands begin."""
+        return {path[0] for path in self._commands}
+
     def commands(self) -> list[Command]:
         """All commands in the order of their paths."""
         return [self._commands[path] for path in sorted(self._commands)]

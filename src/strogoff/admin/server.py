@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from strogoff.admin.lines import Help, read_line
+from strogoff.admin.plugin_commands import commands_of_plugins
 from strogoff.admin.protocol import (
     HEADER_SIZE,
     REQUEST_SIZE_MAX,
@@ -64,6 +65,7 @@ class AdminServer:
     async def run(self, broker: Broker) -> None:
         """Serve until cancelled. Raises `OSError` when the socket cannot be made."""
         path = broker.data_directory / SOCKET_NAME
+        broker.plugins.reserve_commands(self._registry.first_words())
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._serve(broker, reader, writer)
@@ -100,7 +102,8 @@ class AdminServer:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 size = frame_size(await reader.readexactly(HEADER_SIZE), REQUEST_SIZE_MAX)
                 request = Request.decode(await reader.readexactly(size))
-            response = await execute(broker, self._registry, request.words)
+            registry = self._registry.extended(commands_of_plugins(broker.plugins.commands()))
+            response = await execute(broker, registry, request.words)
             frame = await asyncio.to_thread(response.encode)
         except ProtocolError as error:
             frame = Failure(f"the admin socket cannot carry this: {error}").encode()

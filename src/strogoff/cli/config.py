@@ -10,6 +10,7 @@ from strogoff.admin.render import Format, printable, render
 from strogoff.admin.result import Table
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, check, describe, generate, load, show
+from strogoff.plugins.configuration import plugin_keys
 
 if TYPE_CHECKING:
     from strogoff.cli.main import Subparsers
@@ -43,7 +44,7 @@ def register(subparsers: "Subparsers") -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    report = check(arguments.file, environment=os.environ)
+    report = check(arguments.file, environment=os.environ, extend=plugin_keys)
     for note in report.notes:
         print(f"{note.kind.label}: {printable(note.text)}")
     if report.is_usable:
@@ -56,7 +57,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     try:
-        configuration = load(arguments.config, environment=os.environ, overrides=arguments.set)
+        configuration = load(arguments.config, environment=os.environ, overrides=arguments.set, extend=plugin_keys)
     except ConfigError as error:
         return _failed("show", error, ExitCode.CONFIGURATION)
     try:

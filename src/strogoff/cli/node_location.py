@@ -25,8 +25,9 @@ class NodeLocation:
             return self.data_directory
         # Only now: a program that is told the directory starts without reading the table of keys.
         from strogoff.config import load  # noqa: PLC0415
+        from strogoff.plugins.names import without_plugin_keys  # noqa: PLC0415
 
-        return load(self.config, environment=environment).data_directory
+        return load(self.config, environment=environment, extend=without_plugin_keys).data_directory
 
 
 def split_location(words: Sequence[str]) -> tuple[NodeLocation, list[str]]:

@@ -19,6 +19,7 @@ from strogoff.data_directory import DataDirectoryError
 from strogoff.observe import logplan
 from strogoff.observe.logfile import LogFileError
 from strogoff.observe.logging import LogWriter, get_logger
+from strogoff.plugins.configuration import plugin_keys
 
 if TYPE_CHECKING:
     from strogoff.cli.main import Subparsers
@@ -59,7 +60,7 @@ def register(subparsers: "Subparsers") -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        configuration = load(arguments.config, environment=os.environ, overrides=arguments.set)
+        configuration = load(arguments.config, environment=os.environ, overrides=arguments.set, extend=plugin_keys)
     except ConfigError as error:
         for problem in error.problems:
             print(f"strogoff start: {printable(str(problem))}", file=sys.stderr)

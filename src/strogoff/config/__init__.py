@@ -6,6 +6,7 @@
 
 from strogoff.config.addresses import Address, UnixSocket
 from strogoff.config.errors import ConfigError, Problem
+from strogoff.config.extension import Extend, Extension
 from strogoff.config.keys import Activity, Key, KeyTable, Relevance, key_table
 from strogoff.config.listeners import Listener
 from strogoff.config.loading import FoundFile, find_file, load
@@ -21,6 +22,8 @@ __all__ = [
     "ConfigError",
     "Configuration",
     "EngineSetting",
+    "Extend",
+    "Extension",
     "FoundFile",
     "Key",
     "KeyDescription",

@@ -20,7 +20,7 @@ import functools
 import importlib.resources
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from strogoff.config.values import ValueType, type_named
 
@@ -106,6 +106,11 @@ class KeyTable:
                 words = split_key(key.name)
                 last = WILDCARD if words[-1].startswith(WILDCARD) else words[-1]
                 self._patterns.setdefault((len(words), words[0], last), []).append((words, key))
+
+    def extended(self, keys: Iterable[Key]) -> "KeyTable":
+        """This table with more keys. Where both have one, it is this table's."""
+        new = [key for key in keys if key.name not in self._by_name]
+        return KeyTable([*self._by_name.values(), *new]) if new else self
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._by_name.values())

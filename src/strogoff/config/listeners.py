@@ -27,7 +27,7 @@ class Listener:
 
     `max_connections` None: no limit. `allow_anonymous` True: whatever the key of that name says; None: as it says.
     `max_connection_lifetime`: seconds, 0 for no limit. `buffer_sizes`: send, receive and user buffer in bytes.
-    `is_active`: whether this version opens it.
+    `is_active`: whether this version opens it. `auth_plugins`, `authz_plugins`: who is asked, None for everybody.
     """
 
     kind: str
@@ -43,6 +43,8 @@ class Listener:
     buffer_sizes: tuple[int, ...] | None = None
     unix_path: str | None = None
     is_active: bool = True
+    auth_plugins: tuple[str, ...] | None = None
+    authz_plugins: tuple[str, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -137,6 +139,8 @@ def _listener(kind: str, name: str, endpoint: Address | UnixSocket, get: Lookup,
         max_connection_lifetime=option("max_connection_lifetime", 0),
         buffer_sizes=option("buffer_sizes", None),
         unix_path=None if isinstance(endpoint, Address) else endpoint.path,
+        auth_plugins=option("auth_plugins", None),
+        authz_plugins=option("authz_plugins", None),
         is_active=kind in ACTIVE_FAMILIES and is_tcp,
     )
 

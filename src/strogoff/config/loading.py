@@ -6,6 +6,7 @@ from pathlib import Path
 
 from strogoff.config.environment import read_environment, unquoted
 from strogoff.config.errors import ConfigError, Problem
+from strogoff.config.extension import NO_EXTENSION, Extend, Extension
 from strogoff.config.keys import key_table, split_key
 from strogoff.config.listeners import MQTT_FAMILIES
 from strogoff.config.notes import Note, NoteKind
@@ -53,12 +54,16 @@ def find_file(path: Path | None, environment: Mapping[str, str], directory: Path
 
 
 def load(
-    path: Path | None = None, *, environment: Mapping[str, str] | None = None, overrides: Sequence[str] = ()
+    path: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+    extend: Extend | None = None,
 ) -> Configuration:
     """Read the configuration: defaults, then the file, the variables of `environment`, then `overrides` (`KEY=VALUE`).
 
-    `path` None looks for a file with `find_file`; without one the built-in configuration takes its place.
-    Raises `ConfigError` with everything that is wrong, wherever it stands.
+    `path` None looks for a file with `find_file`; without one the built-in configuration takes its place. `extend`
+    finds the keys of plugins. Raises `ConfigError` with everything that is wrong, wherever it stands.
     """
     variables = environment or {}
     found = find_file(path, variables)
@@ -72,10 +77,11 @@ def load(
         Note(NoteKind.NOT_ACTIVE_YET, f"environment {name}: known, not active yet") for name in reading.not_active
     ]
     given = [*parsed.assignments, *reading.assignments, *options]
+    extension = extend({assignment.key: assignment for assignment in given}) if extend else NO_EXTENSION
     if found.path is None:
-        return _built_in(given, problems, notes)
+        return _built_in(given, problems, notes, extension)
     notes += _files_beside(found.path)
-    configuration = build_configuration(given, problems=problems, notes=notes, file=found.path)
+    configuration = build_configuration(given, problems=problems, notes=notes, file=found.path, extension=extension)
     return dataclasses.replace(configuration, notes=(*configuration.notes, *_unreachable(configuration)))
 
 
@@ -100,7 +106,9 @@ def _read_options(texts: Sequence[str]) -> tuple[list[Assignment], list[Problem]
     return assignments, problems
 
 
-def _built_in(given: list[Assignment], problems: list[Problem], notes: list[Note]) -> Configuration:
+def _built_in(
+    given: list[Assignment], problems: list[Problem], notes: list[Note], extension: Extension
+) -> Configuration:
     """The configuration without a file: loopback only, anonymous clients there.
 
     Who opens another address without a file does not thereby open it to everybody.
@@ -109,10 +117,10 @@ def _built_in(given: list[Assignment], problems: list[Problem], notes: list[Note
     if not any(_is_mqtt_address(assignment.key) for assignment in given):
         base.append(Assignment(BUILT_IN_LISTENER, BUILT_IN_ADDRESS, BUILT_IN))
     anonymous = Assignment("allow_anonymous", "on", BUILT_IN)
-    configuration = build_configuration([*base, anonymous, *given], problems=problems, notes=notes)
+    configuration = build_configuration([*base, anonymous, *given], problems=problems, notes=notes, extension=extension)
     exposed = [listener for listener in configuration.listeners if not listener.is_loopback]
     if exposed and configuration.source_of("allow_anonymous") is BUILT_IN:
-        configuration = build_configuration([*base, *given], notes=notes)
+        configuration = build_configuration([*base, *given], notes=notes, extension=extension)
     notices = (*_built_in_notices(configuration), *configuration.notes, *_unreachable(configuration))
     return dataclasses.replace(configuration, notes=notices)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from strogoff.config.errors import ConfigError, Problem
-from strogoff.config.keys import Activity, Key, Relevance, key_table, levels
+from strogoff.config.extension import Extend
+from strogoff.config.keys import Activity, Key, KeyTable, Relevance, key_table, levels
 from strogoff.config.loading import BUILT_IN_ADDRESS, BUILT_IN_LISTENER, load
 from strogoff.config.notes import Note
 from strogoff.config.settings import Configuration, problem_of_unknown_key
@@ -82,10 +83,10 @@ class KeyDescription:
         return "\n".join(lines)
 
 
-def check(path: Path, *, environment: Mapping[str, str] | None = None) -> Report:
+def check(path: Path, *, environment: Mapping[str, str] | None = None, extend: Extend | None = None) -> Report:
     """Read a file (and the variables of `environment`) as a start would. Never raises for what the file says."""
     try:
-        configuration = load(path, environment=environment)
+        configuration = load(path, environment=environment, extend=extend)
     except ConfigError as error:
         return Report(path, error.problems, (), None)
     return Report(path, (), configuration.notes, configuration)
@@ -97,20 +98,22 @@ def show(configuration: Configuration, keys: Iterable[str] = (), *, only_set: bo
     Raises `ConfigError` for an unknown key.
     """
     names = list(keys)
-    problems = [problem_of_unknown_key(name) for name in names if key_table().find(name) is None]
+    table = configuration.table
+    problems = [problem_of_unknown_key(name, table=table) for name in names if table.find(name) is None]
     if problems:
         raise ConfigError(problems)
     if not names:
-        active = () if only_set else (key.name for key in key_table() if key.is_active and not key.is_pattern)
+        active = () if only_set else (key.name for key in table if key.is_active and not key.is_pattern)
         names = sorted({*active, *configuration.assigned})
     return [_row(configuration, name) for name in names]
 
 
-def describe(name: str) -> KeyDescription:
+def describe(name: str, table: KeyTable | None = None) -> KeyDescription:
     """What a key means; also for one with a name of the user's choice, or with `$name`. Raises `ConfigError`."""
-    key = key_table().find(name)
+    keys = table or key_table()
+    key = keys.find(name)
     if key is None:
-        raise ConfigError([problem_of_unknown_key(name)])
+        raise ConfigError([problem_of_unknown_key(name, table=keys)])
     return KeyDescription(
         name=name,
         pattern=key.name,
@@ -156,5 +159,5 @@ def _quoted(text: str) -> str:
 
 def _row(configuration: Configuration, name: str) -> Row:
     text = configuration.text_of(name)
-    hidden = key_table()[name].is_secret and text
+    hidden = configuration.table[name].is_secret and text
     return Row(name, HIDDEN_SECRET if hidden else text or "", configuration.source_of(name))

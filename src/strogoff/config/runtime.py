@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from strogoff.config.environment import unquoted
 from strogoff.config.errors import ConfigError, Problem
-from strogoff.config.keys import Key, key_table
+from strogoff.config.keys import Key, KeyTable, key_table
 from strogoff.config.settings import Configuration, EngineSetting, Setting, problem_of_unknown_key
 from strogoff.config.sources import Origin, Source
 from strogoff.config.values import NotOfTypeError
@@ -17,7 +17,7 @@ RUNTIME = Source(Origin.RUNTIME)
 
 
 def changeable_keys() -> list[Key]:
-    """The keys that may change at run time, in the order of the table."""
+    """The broker's own keys that may change at run time, in the order of the table."""
     return [key for key in key_table() if key.is_active and key.is_runtime_settable]
 
 
@@ -30,7 +30,7 @@ def change(configuration: Configuration, changes: Mapping[str, str]) -> Configur
     settings: dict[str, Setting] = {}
     problems: list[Problem] = []
     for name, text in changes.items():
-        changed = _changed(name, unquoted(text.strip()))
+        changed = _changed(configuration.table, name, unquoted(text.strip()))
         if isinstance(changed, Problem):
             problems.append(changed)
         else:
@@ -46,10 +46,10 @@ def engine_changes(before: Configuration, after: Configuration) -> dict[str, Eng
     return {name: value for name, value in after.engine_settings().items() if value != old[name]}
 
 
-def _changed(name: str, text: str) -> Setting | Problem:
-    key = key_table().find(name)
+def _changed(table: KeyTable, name: str, text: str) -> Setting | Problem:
+    key = table.find(name)
     if key is None:
-        return problem_of_unknown_key(name)
+        return problem_of_unknown_key(name, table=table)
     if not key.is_active:
         return Problem("", "this key has no effect in this version, so a change would have none", name)
     if not key.is_runtime_settable:

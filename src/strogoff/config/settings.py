@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from strogoff.config.errors import ConfigError, Problem
-from strogoff.config.keys import Activity, Key, key_table, levels
+from strogoff.config.extension import NO_EXTENSION, Extension
+from strogoff.config.keys import Activity, Key, KeyTable, key_table, levels, split_key
 from strogoff.config.listeners import Listener, collect_listeners
 from strogoff.config.notes import Note, NoteKind, notes_on_effect
 from strogoff.config.placeholders import PlaceholderError, Placeholders
@@ -36,7 +37,8 @@ class Setting:
 class Configuration:
     """A checked configuration. Immutable; `runtime.change` makes another one.
 
-    `listeners` are those that this version opens, `all_listeners` also the others. `notes` are for the user.
+    `listeners` are those that this version opens, `all_listeners` also the others. `notes` are for the user. `table`
+    has the keys that there are, those of plugins among them.
     """
 
     assigned: Mapping[str, Setting]
@@ -44,6 +46,7 @@ class Configuration:
     all_listeners: tuple[Listener, ...]
     notes: tuple[Note, ...]
     file: Path | None = None
+    table: KeyTable = dataclasses.field(default_factory=key_table, compare=False, repr=False)
 
     def get(self, name: str) -> Any:
         """The value of a key, inherited or default where it was not set. Its Python type: see `values`.
@@ -51,16 +54,16 @@ class Configuration:
         Times are in the unit that the key's documentation names; `persistent_client_expiration` and
         `max_last_will_delay` in seconds. None: no limit, never, or not set. Raises `KeyError` for an unknown key.
         """
-        return _value(self.assigned, name)
+        return _value(self.assigned, self.table, name)
 
     def source_of(self, name: str) -> Source:
         """Where the value of a key came from. Raises `KeyError` for an unknown key."""
-        return _source(self.assigned, name)
+        return _source(self.assigned, self.table, name)
 
     def text_of(self, name: str) -> str | None:
         """The value as text in the syntax of the file, without quotes; None where nothing is set. Raises `KeyError`."""
-        setting = _setting_in_force(self.assigned, name)
-        return _default_in_force(name).default if setting is None else setting.text
+        setting = _setting_in_force(self.assigned, self.table, name)
+        return _default_in_force(self.table, name).default if setting is None else setting.text
 
     def engine_settings(self) -> dict[str, EngineSetting]:
         """What `Engine.configure` takes, by the names of the keys, and `workers`, which only the constructor takes.
@@ -69,7 +72,7 @@ class Configuration:
         seconds, `mqtt_connect_timeout` and `plugins.hook_timeout` milliseconds, sizes bytes. None: never, or as the
         client asks.
         """
-        return {key.name: self.get(key.name) for key in key_table() if key.activity is Activity.ENGINE}
+        return {key.name: self.get(key.name) for key in self.table if key.activity is Activity.ENGINE}
 
     @property
     def node_name(self) -> str:
@@ -82,32 +85,32 @@ class Configuration:
         return Path(self.get("platform_data_dir"))
 
 
-def _setting_in_force(assigned: Mapping[str, Setting], name: str) -> Setting | None:
+def _setting_in_force(assigned: Mapping[str, Setting], table: KeyTable, name: str) -> Setting | None:
     """The assignment that decides about a key, None where a default does."""
     for level in levels(name):
         setting = assigned.get(level)
         if setting is not None and setting.value is not INHERIT:
             return setting
-        if not key_table()[level].is_inherited:
+        if not table[level].is_inherited:
             break
     return None
 
 
-def _default_in_force(name: str) -> Key:
+def _default_in_force(table: KeyTable, name: str) -> Key:
     """The level whose default holds for a key that nobody set."""
-    keys = [key_table()[level] for level in levels(name)]
+    keys = [table[level] for level in levels(name)]
     return next((key for key in keys if not key.is_inherited), keys[-1])
 
 
-def _value(assigned: Mapping[str, Setting], name: str) -> Value:
-    if setting := _setting_in_force(assigned, name):
+def _value(assigned: Mapping[str, Setting], table: KeyTable, name: str) -> Value:
+    if setting := _setting_in_force(assigned, table, name):
         return setting.value
-    key = _default_in_force(name)
+    key = _default_in_force(table, name)
     return None if key.default is None else key.type.read(key.default).value
 
 
-def _source(assigned: Mapping[str, Setting], name: str) -> Source:
-    setting = _setting_in_force(assigned, name)
+def _source(assigned: Mapping[str, Setting], table: KeyTable, name: str) -> Source:
+    setting = _setting_in_force(assigned, table, name)
     return DEFAULT if setting is None else setting.source
 
 
@@ -117,23 +120,25 @@ def build_configuration(
     problems: Iterable[Problem] = (),
     notes: Iterable[Note] = (),
     file: Path | None = None,
+    extension: Extension = NO_EXTENSION,
 ) -> Configuration:
     """Check assignments (weakest layer first; the last one of a key holds) and put them together.
 
     `problems` found before are told together with those found here. Raises `ConfigError` with all of them.
     """
-    given = tuple(assignments)
-    found, told = list(problems), list(notes)
+    table = key_table().extended(extension.keys)
+    given = tuple(item for item in assignments if split_key(item.key)[0] not in extension.ignored)
+    found, told = [*problems, *extension.problems], list(notes)
     winners: dict[str, Assignment] = {}
     for assignment in given:
         winners.pop(assignment.key, None)
         winners[assignment.key] = assignment
-    found += _unknown_keys(given)
-    known = {name: assignment for name, assignment in winners.items() if key_table().find(name)}
-    assigned = MappingProxyType(_read_all(known, found, told))
+    found += _unknown_keys(given, table)
+    known = {name: assignment for name, assignment in winners.items() if table.find(name)}
+    assigned = MappingProxyType(_read_all(known, table, found, told))
     understood = {name: assignment for name, assignment in known.items() if name in assigned}
     listeners, doubles, about_listeners = collect_listeners(
-        understood, lambda name: _value(assigned, name), lambda name: _source(assigned, name)
+        understood, lambda name: _value(assigned, table, name), lambda name: _source(assigned, table, name)
     )
     found += doubles
     if found:
@@ -141,27 +146,29 @@ def build_configuration(
     told += about_listeners
     told += notes_on_effect({name: (setting.key, setting.source) for name, setting in assigned.items()})
     active = tuple(listener for listener in listeners if listener.is_active)
-    return Configuration(assigned, active, tuple(listeners), tuple(told), file)
+    return Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
 
 
-def _unknown_keys(given: Iterable[Assignment]) -> list[Problem]:
+def _unknown_keys(given: Iterable[Assignment], table: KeyTable) -> list[Problem]:
     """A problem each, also for one that is overruled: the mistake would come back when the other is removed."""
-    unknown = [assignment for assignment in given if key_table().find(assignment.key) is None]
-    return [problem_of_unknown_key(item.key, str(item.source)) for item in unknown[:UNKNOWN_KEYS_SHOWN_MAX]]
+    unknown = [assignment for assignment in given if table.find(assignment.key) is None]
+    return [problem_of_unknown_key(item.key, str(item.source), table) for item in unknown[:UNKNOWN_KEYS_SHOWN_MAX]]
 
 
-def problem_of_unknown_key(name: str, where: str = "") -> Problem:
+def problem_of_unknown_key(name: str, where: str = "", table: KeyTable | None = None) -> Problem:
     """Says that there is no such key, and which one was perhaps meant. `where`: see `Problem`."""
-    nearest = key_table().nearest(name)
+    nearest = (table or key_table()).nearest(name)
     advice = f"did you mean {nearest}?" if nearest else "strogoff config generate lists the keys"
     return Problem(where, "there is no such key", name[:200], advice)
 
 
-def _read_all(known: Mapping[str, Assignment], problems: list[Problem], notes: list[Note]) -> dict[str, Setting]:
-    placeholders = Placeholders(known, _default_text)
+def _read_all(
+    known: Mapping[str, Assignment], table: KeyTable, problems: list[Problem], notes: list[Note]
+) -> dict[str, Setting]:
+    placeholders = Placeholders(known, lambda name: _default_text(table, name))
     settings: dict[str, Setting] = {}
     for name, assignment in known.items():
-        key = key_table()[name]
+        key = table[name]
         try:
             text = placeholders.text_of(name)
             reading = key.type.read(text)
@@ -185,6 +192,6 @@ def _message(error: ValueError, key: Key) -> str:
     return str(error)
 
 
-def _default_text(name: str) -> str | None:
-    key = key_table().find(name)
+def _default_text(table: KeyTable, name: str) -> str | None:
+    key = table.find(name)
     return key.default if key else None

@@ -37,13 +37,22 @@ class Series:
 
 
 class MetricsSource:
-    """Takes snapshots. `engine_metrics` and `reset` are the engine's; `dropped_logs` counts lost log records."""
+    """Takes snapshots. `engine_metrics` are the engine's; `dropped_logs` counts lost log records.
 
-    __slots__ = ("_dropped_logs", "_engine_metrics", "_started")
+    `control` gives what the control plane itself counts.
+    """
 
-    def __init__(self, engine_metrics: Callable[[], Iterable[Metric]], dropped_logs: Callable[[], int]) -> None:
+    __slots__ = ("_control", "_dropped_logs", "_engine_metrics", "_started")
+
+    def __init__(
+        self,
+        engine_metrics: Callable[[], Iterable[Metric]],
+        dropped_logs: Callable[[], int],
+        control: Callable[[], Iterable["Series"]] = tuple,
+    ) -> None:
         self._engine_metrics = engine_metrics
         self._dropped_logs = dropped_logs
+        self._control = control
         self._started = time.monotonic()
 
     def uptime_s(self) -> float:
@@ -56,7 +65,7 @@ class MetricsSource:
             Series(metric.name, metric.kind, metric.value, metric.description, metric.labels)
             for metric in self._engine_metrics()
         ]
-        return rows + self._process_rows({row.name for row in rows})
+        return [*rows, *self._process_rows({row.name for row in rows}), *self._control()]
 
     def _process_rows(self, taken: set[str]) -> list[Series]:
         usage = resource.getrusage(resource.RUSAGE_SELF)

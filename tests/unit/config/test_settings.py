@@ -262,5 +262,8 @@ ENGINE_SETTINGS = {
     "event_queue_limit",
     "event_queue_bytes",
     "max_pending_hooks",
+    "max_pending_password_checks",
+    "password_cache_size",
+    "password_check_threads",
     "plugins.hook_timeout",
 }

@@ -247,14 +247,3 @@ fn a_fan_out_gives_every_version_and_qos_its_own_form() {
     assert_eq!(node.said(1), [r#"PUBLISH t "x" q2 #1 expiry 5"#]);
     assert_eq!(node.said(2), [r#"PUBLISH t "x" q0 expiry 5"#]);
 }
-
-#[test]
-fn whoever_listens_hears_of_every_delivery() {
-    let mut node = node(V4, Settings { max_inflight_messages: 1, ..Settings::default() });
-    node.listen(Hooks::ON_DELIVER);
-    send(&mut node, 0..2, 1);
-    assert_eq!(node.told(), ["on_deliver c0 t"]);
-    node.said(0);
-    node.ack(0, Packet::PubAck, 1);
-    assert_eq!(node.told(), ["on_deliver c0 t"]);
-}

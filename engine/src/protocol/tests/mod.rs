@@ -20,6 +20,7 @@ mod publishing;
 mod referee;
 mod resuming;
 mod retaining;
+mod rewriting;
 mod script;
 mod shorthand;
 mod subscribing;

@@ -112,6 +112,7 @@ impl Host for Desk<'_> {
         self.shared.asked.push(match question {
             Question::Publish(message) => format!("{client_id} publish {}", message.publication().topic_text()),
             Question::Subscribe { filters, .. } => format!("{client_id} subscribe {filters:?}"),
+            Question::Unsubscribe { filters, .. } => format!("{client_id} unsubscribe {filters:?}"),
             Question::Auth { method, data, reason_code, .. } => {
                 let data = String::from_utf8_lossy(data.unwrap_or_default()).into_owned();
                 format!("{client_id} auth {method} {data:?} 0x{reason_code:02x}")
@@ -159,8 +160,13 @@ impl Node {
     pub fn new(settings: Settings, seats: usize) -> Self {
         let mut cx = Context::new(Arc::new(settings));
         cx.now = 1;
-        let admission =
-            Admission { mountpoint: "".into(), protocol_versions: vec![3, 4, 5, 131], allow_anonymous: Some(true) };
+        let admission = Admission {
+            mountpoint: "".into(),
+            protocol_versions: vec![3, 4, 5, 131],
+            allow_anonymous: Some(true),
+            listener: "tcp.test".into(),
+            access: Arc::default(),
+        };
         let mut places = Vec::new();
         places.resize_with(seats, Seat::default);
         Self { cx, admission, shared: Shared::default(), seats: places, cache: FrameCache::default(), next_session: 1 }

@@ -97,13 +97,9 @@ fn a_shared_group_gets_one_copy() {
 #[test]
 fn whoever_listens_hears_what_was_granted_and_given_up() {
     let mut node = node(V5);
-    node.listen(Hooks::ON_SUBSCRIBE | Hooks::ON_UNSUBSCRIBE | Hooks::ON_TOPIC_UNSUBSCRIBED);
+    node.listen(Hooks::ON_SUBSCRIBE | Hooks::ON_TOPIC_UNSUBSCRIBED);
     node.subscribe(0, &[("a", with_qos(1)), ("a/b/c/d", with_qos(0))]);
-    node.unsubscribe(0, &["a"]);
-    let expected = [
-        r#"on_subscribe c0 [("a", 1), ("a/b/c/d", 143)]"#,
-        r#"on_unsubscribe c0 [("a", 0)]"#,
-        r#"on_topic_unsubscribed c0 [("a", 0)]"#,
-    ];
+    node.unsubscribe(0, &["a", "never"]);
+    let expected = [r#"on_subscribe c0 [("a", 1), ("a/b/c/d", 143)]"#, r#"on_topic_unsubscribed c0 [("a", 0)]"#];
     assert_eq!(node.told(), expected);
 }

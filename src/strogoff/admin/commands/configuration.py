@@ -5,7 +5,7 @@ from strogoff.admin.commands.sessions import require_this_node
 from strogoff.admin.registry import Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
-from strogoff.config import ConfigError, Configuration, change, describe, key_table, show
+from strogoff.config import ConfigError, Configuration, change, describe, show
 
 __all__ = ["COMMANDS"]
 
@@ -32,7 +32,7 @@ async def set_keys(broker: Broker, call: Call) -> Result:
         raise CommandError("'set' needs KEY=VALUE: see 'describe KEY' for what a key accepts")
     changes = dict(call.arguments)
     try:
-        broker.configuration_changed(change(broker.configuration, changes))
+        await broker.change_configuration(change(broker.configuration, changes))
     except (ConfigError, ValueError) as error:
         raise CommandError(str(error)) from None
     if call.switch("all"):
@@ -58,7 +58,10 @@ async def describe_keys(broker: Broker, call: Call) -> Result:
     if not call.words:
         raise CommandError("'describe' needs KEY")
     try:
-        texts = [f"{describe(key)}\n  now:     {_shown(broker.configuration, key)}" for key in call.words]
+        texts = [
+            f"{describe(key, broker.configuration.table)}\n  now:     {_shown(broker.configuration, key)}"
+            for key in call.words
+        ]
     except ConfigError as error:
         raise CommandError(str(error)) from None
     return Result.of(Text("\n\n".join(texts)))
@@ -85,7 +88,7 @@ COMMANDS = (set_keys, show_keys, describe_keys, show_all)
 def _value(configuration: Configuration, key: str) -> Value:
     """A key's value: numbers and flags as such, a secret hidden, everything else as the file writes it."""
     shown = _shown(configuration, key)
-    if key_table()[key].is_secret:
+    if configuration.table[key].is_secret:
         return shown
     value = configuration.get(key)
     return value if isinstance(value, bool | int) else shown

@@ -38,6 +38,7 @@ async def show(broker: Broker, call: Call) -> Result:
 async def reset(broker: Broker, _call: Call) -> Result:
     """Gauges, and what counts since the start of the process, stay."""
     broker.engine.reset_metrics()
+    broker.counters.reset()
     return Result.done()
 
 

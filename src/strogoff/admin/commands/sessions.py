@@ -1,4 +1,4 @@
-"""`session show` and `session disconnect`: who is connected, who is remembered, and ending that."""
+"""`session ...`: who is connected, who is remembered, ending that, and looking again at what clients may."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -140,7 +140,54 @@ async def disconnect_batch(broker: Broker, call: Call) -> Result:
     return Result.of(Text(f"{await asyncio.to_thread(end)} clients disconnected"))
 
 
-COMMANDS = (show, disconnect, disconnect_clients, disconnect_batch)
+@command(
+    "session unsubscribe",
+    "Remove one subscription of a client.",
+    arguments=(
+        Argument("client-id", "the client", required=True, metavar="CLIENT"),
+        Argument("topic", "the filter, as the client subscribed it", required=True, metavar="FILTER"),
+    ),
+    flags=(
+        _MOUNTPOINT,
+        Flag("plugin", "of a part of the broker; plugins end theirs themselves", short="p", kind=FlagKind.SWITCH),
+    ),
+)
+async def unsubscribe(broker: Broker, call: Call) -> Result:
+    """Fails when there is no such subscription."""
+    if call.switch("plugin"):
+        raise CommandError("--plugin: the subscriptions of a plugin end with it: see 'plugin disable'")
+    client_id, topic_filter, mountpoint = call.required("client-id"), call.required("topic"), call.value("mountpoint")
+    if broker.engine.session(client_id, mountpoint) is None:
+        raise CommandError(_no_session(client_id, mountpoint))
+    if not broker.engine.unsubscribe_client(client_id, topic_filter, mountpoint):
+        raise CommandError(f"{client_id} has not subscribed to {topic_filter}: see 'session show --topic'")
+    return Result.done()
+
+
+@command(
+    "session reauthorize",
+    "Ask the plugins again about the subscriptions of a client, and remove what they refuse.",
+    description="What the client may publish is decided for each message, so there is nothing to ask again.",
+    arguments=(
+        Argument("username", "the user name it connected with", metavar="USER"),
+        Argument("client-id", "the client", required=True, metavar="CLIENT"),
+    ),
+    flags=(_MOUNTPOINT,),
+)
+async def reauthorize(broker: Broker, call: Call) -> Result:
+    """`Done` when something was removed, else `Unchanged`."""
+    client_id, mountpoint = call.required("client-id"), call.value("mountpoint")
+    session = broker.engine.session(client_id, mountpoint)
+    if session is None:
+        raise CommandError(_no_session(client_id, mountpoint))
+    username = call.argument("username")
+    if username is not None and username != (session.username or ""):
+        raise CommandError(f"{client_id} is connected as {session.username or 'nobody'}, not as {username}")
+    removed = await broker.plugins.reauthorize(client_id, mountpoint)
+    return Result.of(Text("Done" if removed else "Unchanged"))
+
+
+COMMANDS = (show, disconnect, disconnect_clients, disconnect_batch, unsubscribe, reauthorize)
 
 
 def require_this_node(broker: Broker, name: str) -> None:

@@ -16,3 +16,4 @@ pub mod python;
 pub mod queue;
 pub mod routing;
 pub mod settings;
+pub mod transport;

@@ -53,6 +53,12 @@ series! {
     RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
     Panic "internal_error" "Connections closed because of a bug in the broker.";
+    ConnectionRateLimited "connection_rate_limited" "Connections that had to wait because of `max_connection_rate`.";
+    TlsHandshakeError "tls_handshake_error" "Connections whose TLS handshake failed or took too long.";
+    TlsError "tls_error" "Connections that ended because the client broke the rules of TLS after the handshake.";
+    WebSocketError "websocket_error"
+        "Connections whose WebSocket upgrade was refused, or that ended because the client broke the rules of WebSocket.";
+    ProxyProtocolError "proxy_protocol_error" "Connections without a good PROXY header where one is expected.";
     AcceptError "accept_error" "Connections that could not be accepted (file descriptors, memory).";
 }
 

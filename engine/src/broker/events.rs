@@ -182,9 +182,9 @@ pub struct RegisterRequest {
     /// Family of the listener.
     pub listener_kind: &'static str,
     /// Where the listener listens.
-    pub listener_address: Peer,
+    pub listener_address: (String, u16),
     /// Certificate of the client, DER.
-    pub client_certificate: Option<Vec<u8>>,
+    pub client_certificate: Option<Arc<[u8]>>,
     /// Client.
     pub identity: Identity,
     /// Password.

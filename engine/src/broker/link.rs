@@ -1,15 +1,13 @@
 //! The write side of a connection: whoever put something into a session's output may flush it, on any worker.
 
 use std::fmt;
-use std::io::{self, IoSlice, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
-
-use mio::net::TcpStream;
 
 use super::Peer;
 use crate::metrics::Counter;
 use crate::protocol::{Connection, Context, SLICES_MAX};
+use crate::transport::Transport;
 
 /// Empty output buffers of one worker, so that idle connections hold none and busy ones find a warm one.
 #[derive(Debug, Default)]
@@ -59,7 +57,7 @@ pub trait Owner: Send + Sync + fmt::Debug {
     fn drain(&self, slot: usize, connection_id: u64);
 
     /// A write has found the socket full: tell when it takes more, now and from then on.
-    fn watch_writable(&self, socket: &TcpStream, slot: usize) -> io::Result<()>;
+    fn watch_writable(&self, transport: &Transport, slot: usize) -> io::Result<()>;
 
     /// A write has found the connection broken: end it as lost.
     fn lost(&self, slot: usize, connection_id: u64);
@@ -68,8 +66,8 @@ pub trait Owner: Send + Sync + fmt::Debug {
 /// A connection as a session sees it.
 #[derive(Debug)]
 pub struct Link {
-    /// The socket, shared with the worker that reads it.
-    pub socket: Arc<TcpStream>,
+    /// Where it is written to, shared with the worker that reads it.
+    pub transport: Arc<Transport>,
     /// Unique in the engine.
     pub connection_id: u64,
     /// Worker that owns it.
@@ -93,7 +91,7 @@ impl Link {
     pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
         let mut outcome = self.write(cx, connection);
         if outcome == Flushed::Blocked && !self.is_watched {
-            self.is_watched = self.owner.watch_writable(&self.socket, self.slot).is_ok();
+            self.is_watched = self.owner.watch_writable(&self.transport, self.slot).is_ok();
             if !self.is_watched {
                 outcome = Flushed::Broken;
             }
@@ -106,13 +104,24 @@ impl Link {
     }
 
     fn write(&self, cx: &mut Context, connection: &mut Connection) -> Flushed {
-        while !connection.output.is_empty() {
+        loop {
+            if self.transport.is_layered() {
+                // What a layer has taken counts as written, but while it cannot get rid of it the connection is blocked.
+                match self.transport.flush() {
+                    Ok(true) => {}
+                    Ok(false) => return Flushed::Blocked,
+                    Err(_) => return Flushed::Broken,
+                }
+            }
+            if connection.output.is_empty() {
+                return Flushed::All;
+            }
             let written = if let Some(bytes) = connection.output.single_slice() {
-                (&*self.socket).write(bytes)
+                self.transport.write(&[IoSlice::new(bytes)])
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let used = connection.output.slices(&mut slices);
-                (&*self.socket).write_vectored(&slices[..used])
+                self.transport.write(&slices[..used])
             };
             match written {
                 Ok(0) => return Flushed::Broken,
@@ -126,13 +135,12 @@ impl Link {
                 Err(_) => return Flushed::Broken,
             }
         }
-        Flushed::All
     }
 
     /// Closes our side; the owner waits until the peer has read the last packet and closes too.
     pub fn shut(&self) {
-        // It fails only where the peer was faster.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        // What does not go out at once is seen to by the owner; it fails only where the peer was faster.
+        let _ = self.transport.finish();
         self.owner.drain(self.slot, self.connection_id);
     }
 }

@@ -48,7 +48,13 @@ impl Worker {
                 if is_ours {
                     self.node.connection_ended(&mut self.cx, &mut self.batch, &session, connection_id, &ending);
                 }
-                !matches!(ending, Ending::Lost | Ending::Client { .. })
+                // A layer ends with an exchange, so its peer still listens after DISCONNECT.
+                let is_layered = self.slots.get(key).is_some_and(|slot| slot.transport.is_layered());
+                match ending {
+                    Ending::Lost => false,
+                    Ending::Client { .. } => is_layered,
+                    Ending::Broken { .. } | Ending::Administrative { .. } | Ending::TakenOver { .. } => true,
+                }
             }
             Stage::Connecting | Stage::Deciding(_) => !matches!(ending, Ending::Lost),
             Stage::Draining => false,
@@ -61,7 +67,7 @@ impl Worker {
     pub(super) fn drain(&mut self, key: usize) {
         let now = self.cx.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if slot.is_read_closed || slot.socket.shutdown(std::net::Shutdown::Write).is_err() {
+        if slot.is_read_closed {
             return self.remove(key);
         }
         slot.stage = Stage::Draining;
@@ -71,8 +77,25 @@ impl Worker {
         slot.is_output_full = false;
         slot.has_backlog = false;
         self.arm(key, now + DRAIN_MS);
+        self.finish(key);
         // Not read here: this may run in the middle of a read, which has the buffer.
         self.read_again(key);
+    }
+
+    /// Says goodbye in all layers and closes our side, at once or when the socket takes it.
+    pub(super) fn finish(&mut self, key: usize) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.is_finished {
+            return;
+        }
+        match slot.transport.finish() {
+            Ok(true) => slot.is_finished = true,
+            Ok(false) => {
+                slot.wants_write = true;
+                self.watch_if_needed(key);
+            }
+            Err(_) => self.remove(key),
+        }
     }
 
     /// Forgets a connection and closes its socket.
@@ -82,9 +105,16 @@ impl Worker {
         slot.listener.leave();
         self.mailbox.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.cx.tally.add(Counter::SocketClose, 1);
-        if Arc::strong_count(&slot.socket) > 1 {
+        if slot.listener.options.kind.is_websocket() {
+            self.mailbox.websockets.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        if slot.transport.is_layered() && !slot.is_finished {
+            // A last word, if the socket takes it.
+            let _ = slot.transport.finish();
+        }
+        if Arc::strong_count(&slot.transport) > 1 {
             // A session holds it for a moment longer, while another connection takes over; it is to be closed now.
-            let _ = slot.socket.shutdown(std::net::Shutdown::Both);
+            slot.transport.abort();
         }
     }
 

@@ -1,5 +1,7 @@
 //! CONNECT: from the first bytes to a session, with whatever Python has to say in between.
 
+use std::io::IoSlice;
+
 use crate::broker::Link;
 use crate::broker::events::{Event, RegisterRequest};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
@@ -58,7 +60,12 @@ impl Worker {
         let number = (slot.connection_id, self.cx.now);
         let admission = &slot.listener.options.admission;
         let registration = match admit(connect, admission, &self.cx.settings, || make_client_id(number)) {
-            Ok(registration) => registration,
+            Ok(mut registration) => {
+                if let Some(username) = slot.introduction.as_ref().and_then(|known| known.username.as_deref()) {
+                    registration.identity.username = Some(username.into());
+                }
+                registration
+            }
             Err(refusal) => return self.refuse(key, &refusal, Told::default()),
         };
         let is_anonymous_allowed = admission.allow_anonymous.unwrap_or(self.cx.settings.allow_anonymous);
@@ -93,9 +100,9 @@ impl Worker {
             Event::Register(Box::new(RegisterRequest {
                 ticket,
                 peer: slot.peer,
-                listener_kind: "tcp",
-                listener_address: slot.listener.address.into(),
-                client_certificate: None,
+                listener_kind: slot.listener.options.kind.name(),
+                listener_address: slot.listener.address.pair(),
+                client_certificate: slot.introduction.as_ref().and_then(|known| known.certificate.clone()),
                 identity: registration.identity.clone(),
                 password: registration.password.clone(),
                 clean_start: registration.clean_start,
@@ -255,7 +262,7 @@ impl Worker {
         }
         let Some(slot) = self.slots.get(key) else { return Step::Continue };
         let link = Link {
-            socket: slot.socket.clone(),
+            transport: slot.transport.clone(),
             connection_id: slot.connection_id,
             owner: self.mailbox.clone(),
             slot: key,
@@ -293,9 +300,8 @@ impl Worker {
 
     /// Writes a small packet to a connection without a session. A socket that cannot take it is not worth waiting for.
     fn write_directly(&mut self, key: usize, packet: &[u8]) {
-        use std::io::Write;
         if let Some(slot) = self.slots.get(key)
-            && let Ok(count) = (&*slot.socket).write(packet)
+            && let Ok(count) = slot.transport.write(&[IoSlice::new(packet)])
         {
             self.cx.tally.add(crate::metrics::Counter::BytesSent, count as u64);
         }

@@ -1,29 +1,98 @@
 //! Listeners: where clients come in and on what terms.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use crate::message::Millis;
 use crate::protocol::connect::Admission;
+use crate::transport::tls::TlsConfig;
+use crate::transport::websocket::upgrade::UpgradeLimits;
 
-/// Connections that the kernel keeps for us until they are accepted.
-const BACKLOG: i32 = 4_096;
+use super::acceptor::{Address, Doorstop};
+use super::rate::Rate;
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// MQTT.
+    Tcp,
+    /// MQTT over TLS.
+    Ssl,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+}
+
+impl Kind {
+    /// The kind of a name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Ssl, Self::Ws, Self::Wss].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ssl => "ssl",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Whether it is secured by TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::Wss)
+    }
+
+    /// Whether it speaks WebSocket.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
+/// Proxies that tell of their clients in HTTP headers.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    /// Whom to believe.
+    pub trusted: Vec<IpAddr>,
+    /// The header with the common name of the client's certificate, which replaces the user name.
+    pub common_name_header: Option<String>,
+}
 
 /// Terms of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerOptions {
     /// Name in the configuration.
     pub name: Arc<str>,
+    /// What is spoken.
+    pub kind: Kind,
     /// Who is admitted.
     pub admission: Admission,
     /// Connections at the same time.
     pub connections_max: Option<usize>,
+    /// New connections a second.
+    pub connection_rate: Option<u32>,
     /// How long a connection may last; 0: no limit.
     pub lifetime_ms: Millis,
+    /// The common name of a client's certificate replaces the user name.
+    pub identity_is_username: bool,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_ms: Millis,
+    /// Every connection begins with a PROXY header.
+    pub expects_proxy_header: bool,
+    /// The common name in a PROXY header replaces the user name.
+    pub proxy_name_is_username: bool,
+    /// Where clients come through an HTTP proxy.
+    pub forwarded: Option<Forwarded>,
+    /// Bytes of one WebSocket frame; 0: no limit.
+    pub frame_size_max: u64,
+    /// Of the HTTP request that asks for WebSocket.
+    pub upgrade: UpgradeLimits,
 }
 
 /// A listener as the workers share it.
@@ -34,25 +103,46 @@ pub struct ListenerState {
     /// Its terms.
     pub options: ListenerOptions,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// TLS for new connections.
+    pub tls: ArcSwapOption<TlsConfig>,
     /// It accepts.
     pub is_open: AtomicBool,
+    /// How often it was opened or closed: a socket of an earlier time is none of it any more.
+    pub generation: AtomicU64,
+    /// Ends the listening socket, whoever has it.
+    pub doorstop: Mutex<Option<Doorstop>>,
+    /// Tokens for new connections.
+    pub rate: Option<Mutex<Rate>>,
     /// Connections that are open.
     pub active: AtomicUsize,
     /// Connections since it was opened.
     pub total: AtomicU64,
+    /// Connections that ended before MQTT could begin: TLS, WebSocket or a PROXY header went wrong.
+    pub failed: AtomicU64,
 }
 
 impl ListenerState {
     /// A listener that has just been opened.
-    pub fn new(id: u64, options: ListenerOptions, address: SocketAddr) -> Self {
+    pub fn new(
+        id: u64,
+        options: ListenerOptions,
+        address: Address,
+        doorstop: Doorstop,
+        tls: Option<TlsConfig>,
+    ) -> Self {
         Self {
             id,
+            rate: options.connection_rate.map(|rate| Mutex::new(Rate::new(rate))),
             options,
             address,
+            tls: ArcSwapOption::from_pointee(tls),
             is_open: AtomicBool::new(true),
+            generation: AtomicU64::new(0),
+            doorstop: Mutex::new(Some(doorstop)),
             active: AtomicUsize::new(0),
             total: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -69,22 +159,18 @@ impl ListenerState {
     pub fn leave(&self) {
         self.active.fetch_sub(1, Ordering::AcqRel);
     }
-}
 
-/// Binds and listens.
-pub fn bind(address: IpAddr, port: u16) -> io::Result<TcpListener> {
-    let address = SocketAddr::new(address, port);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted broker must not wait until the kernel has forgotten its old connections.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+    /// Stops listening at once. The worker that has the socket is to be told to forget it.
+    pub fn shut(&self) {
+        self.is_open.store(false, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        drop(self.doorstop.lock().take());
     }
-    // Small packets go out at once; what belongs together is written together anyway. Linux gives the option on to the
-    // connections that are accepted.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+
+    /// Listens again, on a new socket.
+    pub fn reopen(&self, doorstop: Doorstop) {
+        *self.doorstop.lock() = Some(doorstop);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.is_open.store(true, Ordering::Release);
+    }
 }

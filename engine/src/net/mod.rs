@@ -4,12 +4,16 @@
 //! accepted it. One worker accepts at a time: the one with the fewest connections, more or less. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
 //! worker goes on when the kernel says so.
 
+mod accepting;
+mod acceptor;
 mod closing;
 mod descriptors;
 mod desk;
 mod handshake;
 mod listener;
+mod opening;
 mod passwords;
+mod rate;
 mod reading;
 mod slot;
 mod worker;
@@ -21,22 +25,30 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
-pub use listener::{ListenerOptions, ListenerState, bind};
+pub use acceptor::{Acceptor, Address, Doorstop, SocketOptions, bind};
+pub use listener::{Forwarded, Kind, ListenerOptions, ListenerState};
 use passwords::PasswordChecks;
 
 use crate::broker::{Node, Owner};
 use crate::protocol::Verdict;
+use crate::transport::Transport;
 
 /// A message to a worker.
 #[derive(Debug)]
 pub enum Mail {
     /// Accept connections from here.
-    Listen(Arc<ListenerState>, std::net::TcpListener),
+    Listen {
+        /// The listener.
+        state: Arc<ListenerState>,
+        /// Its socket.
+        socket: Acceptor,
+        /// Of which time of the listener it is.
+        generation: u64,
+    },
     /// Accept no more; end the connections too if asked.
     Unlisten {
         /// The listener.
@@ -75,6 +87,8 @@ pub struct Mailbox {
     registry: Registry,
     /// Connections that the worker owns.
     connections: AtomicUsize,
+    /// Those among them that speak WebSocket.
+    websockets: AtomicUsize,
 }
 
 impl Mailbox {
@@ -95,10 +109,10 @@ impl Owner for Mailbox {
         self.send(Mail::Drain { slot, connection_id });
     }
 
-    fn watch_writable(&self, socket: &TcpStream, slot: usize) -> io::Result<()> {
+    fn watch_writable(&self, transport: &Transport, slot: usize) -> io::Result<()> {
         // The token of a connection is its place; the socket is open since the link holds it.
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.reregister(&mut SourceFd(&socket.as_raw_fd()), Token(slot), interest)
+        self.registry.reregister(&mut SourceFd(&transport.socket().as_raw_fd()), Token(slot), interest)
     }
 
     fn lost(&self, slot: usize, connection_id: u64) {
@@ -140,8 +154,9 @@ impl Workers {
     }
 
     /// Accepts from a socket. The workers pass it on among themselves, to whoever has the fewest connections.
-    pub fn listen(&self, state: &Arc<ListenerState>, socket: std::net::TcpListener) {
-        self.mailboxes[0].send(Mail::Listen(Arc::clone(state), socket));
+    pub fn listen(&self, state: &Arc<ListenerState>, socket: Acceptor) {
+        let generation = state.generation.load(Ordering::Acquire);
+        self.mailboxes[0].send(Mail::Listen { state: Arc::clone(state), socket, generation });
     }
 
     /// Stops accepting.
@@ -174,6 +189,11 @@ impl Workers {
     /// Connections of all workers.
     pub fn connections(&self) -> usize {
         self.mailboxes.iter().map(|mailbox| mailbox.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Those among them that speak WebSocket.
+    pub fn websockets(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.websockets.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether [`Workers::stop`] was called.

@@ -1,15 +1,15 @@
 //! From readable sockets to packets.
 
-use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::codec::{FrameStep, ReasonCode, next_frame};
 use crate::message::Millis;
 use crate::metrics::Counter;
 use crate::protocol::{Context, Ending, Step, Verdict};
+use crate::transport::Fault;
 
 use super::desk::Desk;
-use super::slot::{Slot, Stage};
+use super::slot::{Opening, Slot, Stage};
 use super::worker::{READ_BYTES, Worker};
 use crate::broker::events::Level;
 use crate::broker::{SessionRef, SessionState};
@@ -55,6 +55,9 @@ impl Worker {
         if matches!(slot.stage, Stage::Draining) {
             return self.read_and_forget(key);
         }
+        if slot.opening != Opening::Done {
+            return self.open_up(key);
+        }
         if slot.needed > READ_BYTES {
             return self.read_large(key);
         }
@@ -62,24 +65,20 @@ impl Worker {
         let kept = slot.unread.len().min(READ_BYTES);
         buffer[..kept].copy_from_slice(&slot.unread[..kept]);
         slot.unread.clear();
-        match read_some(slot, &mut buffer[kept..]) {
-            Ok(0) => {
+        match read_some(slot, &mut buffer[kept..], &mut self.scratch) {
+            Ok(Some(0)) => {
                 self.read_buffer = buffer;
                 self.close(key, Ending::Lost);
                 return;
             }
-            Ok(count) => {
+            Ok(Some(count)) => {
                 self.received(key, count);
                 self.process(key, &buffer[..kept + count]);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                slot.unread.extend_from_slice(&buffer[..kept]);
-            }
-            Err(_) => {
+            Ok(None) => slot.unread.extend_from_slice(&buffer[..kept]),
+            Err(fault) => {
                 self.read_buffer = buffer;
-                self.cx.tally.add(Counter::SocketError, 1);
-                self.close(key, Ending::Lost);
-                return;
+                return self.on_fault(key, &fault);
             }
         }
         self.read_buffer = buffer;
@@ -93,9 +92,9 @@ impl Worker {
         let have = packet.len();
         let want = (slot.needed - have).min(have.max(READ_BYTES));
         packet.resize(have + want, 0);
-        match read_some(slot, &mut packet[have..]) {
-            Ok(0) => return self.close(key, Ending::Lost),
-            Ok(count) => {
+        match read_some(slot, &mut packet[have..], &mut self.scratch) {
+            Ok(Some(0)) => return self.close(key, Ending::Lost),
+            Ok(Some(count)) => {
                 packet.truncate(have + count);
                 let is_whole = packet.len() >= slot.needed;
                 self.received(key, count);
@@ -105,31 +104,51 @@ impl Worker {
                     slot.unread = packet;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(None) => {
                 packet.truncate(have);
                 slot.unread = packet;
             }
-            Err(_) => {
-                self.cx.tally.add(Counter::SocketError, 1);
-                return self.close(key, Ending::Lost);
-            }
+            Err(fault) => return self.on_fault(key, &fault),
         }
         self.read_again(key);
     }
 
+    /// What a layer could make of it does not matter any more.
     fn read_and_forget(&mut self, key: usize) {
-        let mut buffer = std::mem::take(&mut self.read_buffer);
-        let outcome = self.slots.get_mut(key).map(|slot| read_some(slot, &mut buffer));
-        self.read_buffer = buffer;
-        match outcome {
-            Some(Ok(count)) if count > 0 => self.read_again(key),
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        match crate::transport::read_socket(slot.transport.socket(), &mut self.scratch) {
+            Ok(Some(count)) if count > 0 => self.read_again(key),
+            Ok(None) => slot.is_readable = false,
             _ => self.remove(key),
+        }
+    }
+
+    /// Ends a connection that cannot be read any further.
+    fn on_fault(&mut self, key: usize, fault: &Fault) {
+        match fault {
+            Fault::Socket(_) => {
+                self.cx.tally.add(Counter::SocketError, 1);
+                self.close(key, Ending::Lost);
+            }
+            Fault::Tls(detail) => {
+                self.cx.tally.add(Counter::TlsError, 1);
+                if let Some(slot) = self.slots.get(key) {
+                    let listener = slot.listener.options.name.to_string();
+                    let fields = vec![("peer", slot.peer.to_string()), ("listener", listener)];
+                    self.node.log(&mut self.cx, Level::Warning, format!("connection closed: {detail}"), fields);
+                }
+                self.close(key, Ending::Lost);
+            }
+            Fault::WebSocket(detail) => {
+                self.cx.tally.add(Counter::WebSocketError, 1);
+                self.close(key, Ending::broken(ReasonCode::PROTOCOL_ERROR, detail));
+            }
         }
     }
 
     /// Has a connection read again after the others had their turn, if there may be more to do.
     pub(super) fn read_again(&mut self, key: usize) {
+        self.watch_if_needed(key);
         if let Some(slot) = self.slots.get_mut(key)
             && !slot.is_queued
             && (slot.is_readable || slot.has_backlog)
@@ -376,22 +395,18 @@ pub(super) fn is_stuck(state: &SessionState, cx: &Context) -> bool {
     link.is_blocked && !connection.has_output_room(&cx.settings)
 }
 
-fn read_some(slot: &mut Slot, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match (&*slot.socket).read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                slot.is_readable &= error.kind() != io::ErrorKind::WouldBlock;
-                return Err(error);
-            }
-            Ok(count) => {
-                // A short read has emptied the socket; the next bytes are announced by a new event. Where the peer has
-                // closed there is no new event, so the end has to be read.
-                slot.is_readable = count == buffer.len() || slot.is_read_closed;
-                return Ok(count);
-            }
-        }
-    }
+/// Reads once: `Some(0)` at the end, `None` when nothing has come for the reader.
+pub(super) fn read_some(slot: &mut Slot, buffer: &mut [u8], scratch: &mut [u8]) -> Result<Option<usize>, Fault> {
+    let received = slot.transport.read(buffer, scratch)?;
+    // An empty socket announces the next bytes by a new event. Where the peer has closed there is no new event, so the end
+    // has to be read.
+    slot.is_readable = received.has_more || (slot.is_read_closed && !received.is_dry);
+    slot.wants_write |= received.wants_write;
+    Ok(match received.count {
+        0 if received.is_over => Some(0),
+        0 => None,
+        count => Some(count),
+    })
 }
 
 fn keep_unread(slot: &mut Slot, rest: &[u8]) {

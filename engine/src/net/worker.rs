@@ -2,48 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::broker::events::Level;
-use crate::broker::{Batch, Node, Peer};
+use crate::broker::{Batch, Node};
 use crate::codec::ReasonCode;
 use crate::message::{Millis, NEVER};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Ending, Verdict};
 
+use super::accepting::LocalListener;
 use super::desk::Tickets;
 use super::passwords::PasswordChecks;
 use super::reading::is_stuck;
-use super::slot::{Slot, Stage};
-use super::{ListenerState, Mail, Mailbox};
+use super::slot::{Opening, Slot, Stage};
+use super::{Mail, Mailbox};
 
 const WAKE: Token = Token(usize::MAX - 1);
-const FIRST_LISTENER: usize = usize::MAX / 2;
+pub(super) const FIRST_LISTENER: usize = usize::MAX / 2;
 const EVENTS_MAX: usize = 1_024;
 /// One read takes at most this much; so do the packets of one batch.
 pub(super) const READ_BYTES: usize = 64 * 1_024;
-/// Connections accepted before those that are open get their turn.
-const ACCEPTS_MAX: usize = 256;
-/// When accepting failed or the listener is full it is tried again after so long.
-const ACCEPT_RETRY_MS: Millis = 50;
-/// A worker with this many connections more than another, and an eighth, lets that one accept.
-const IMBALANCE_MAX: usize = 4;
 /// The worker that watches the node's deadlines.
 const KEEPER: usize = 0;
-
-struct LocalListener {
-    state: Arc<ListenerState>,
-    socket: mio::net::TcpListener,
-    /// Connections may wait in the backlog.
-    is_pending: bool,
-}
 
 /// One thread with its connections.
 pub struct Worker {
@@ -52,21 +39,23 @@ pub struct Worker {
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
     /// The mailboxes of all workers, by index.
-    colleagues: Vec<Arc<Mailbox>>,
+    pub(super) colleagues: Vec<Arc<Mailbox>>,
     /// Boxed, so that a growing table moves pointers and not connections.
     pub(super) slots: Slab<Box<Slot>>,
-    listeners: Vec<Option<LocalListener>>,
+    pub(super) listeners: Vec<Option<LocalListener>>,
     pub(super) batch: Batch,
     pub(super) cx: Context,
     pub(super) read_buffer: Vec<u8>,
+    /// Where layers put what is not yet for the reader.
+    pub(super) scratch: Vec<u8>,
     pub(super) tickets: Tickets,
     pub(super) checks: Arc<PasswordChecks>,
     /// Connections that have more to read.
     pub(super) ready: Vec<usize>,
     timers: BTreeSet<(Millis, usize)>,
-    accept_retry_at: Millis,
+    pub(super) accept_retry_at: Millis,
     next_sweep: Millis,
-    is_stopping: bool,
+    pub(super) is_stopping: bool,
 }
 
 impl Worker {
@@ -80,6 +69,7 @@ impl Worker {
             waker,
             registry,
             connections: AtomicUsize::new(0),
+            websockets: AtomicUsize::new(0),
         });
         let cx = node.context();
         let worker = Self {
@@ -93,6 +83,7 @@ impl Worker {
             batch: Batch::default(),
             cx,
             read_buffer: vec![0; READ_BYTES],
+            scratch: vec![0; READ_BYTES],
             tickets: Tickets::new(index),
             checks,
             ready: Vec::new(),
@@ -185,6 +176,7 @@ impl Worker {
     }
 
     fn on_writable(&mut self, key: usize) {
+        self.flush_layers(key);
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Stage::Serving(session) = &slot.stage else { return };
         let session = session.clone();
@@ -198,82 +190,6 @@ impl Worker {
             self.node.tell(&mut self.cx, &mut state, &session);
         }
         slot.is_output_full = is_stuck(&state, &self.cx);
-    }
-
-    // -- accepting -------------------------------------------------------------------------------------------------
-
-    fn accept(&mut self, index: usize) {
-        if let Some(Some(listener)) = self.listeners.get_mut(index) {
-            listener.is_pending = true;
-        }
-        self.accept_pending(index);
-    }
-
-    /// Accepts what waits, unless another worker has fewer connections: then that one goes on. One worker accepts at a
-    /// time, so that a client that comes wakes one thread, and a crowd of them one busy thread.
-    fn accept_pending(&mut self, index: usize) {
-        for _ in 0..ACCEPTS_MAX {
-            let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
-            if let Some(colleague) = less_busy(&self.colleagues, &self.mailbox) {
-                return self.pass_on(index, &colleague);
-            }
-            if !listener.state.enter() {
-                self.accept_retry_at = self.cx.now + ACCEPT_RETRY_MS;
-                return;
-            }
-            match listener.socket.accept() {
-                Ok((socket, peer)) => {
-                    let state = Arc::clone(&listener.state);
-                    self.open(socket, peer.into(), state);
-                }
-                Err(error) => {
-                    listener.state.leave();
-                    match error.kind() {
-                        io::ErrorKind::WouldBlock => listener.is_pending = false,
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
-                        _ => {
-                            self.cx.tally.add(Counter::AcceptError, 1);
-                            self.accept_retry_at = self.cx.now + ACCEPT_RETRY_MS;
-                            let name = listener.state.options.name.to_string();
-                            let fields = vec![("listener", name), ("error", error.to_string())];
-                            self.node.log(&mut self.cx, Level::Error, "a connection could not be accepted", fields);
-                        }
-                    }
-                    return;
-                }
-            }
-        }
-        self.accept_retry_at = self.cx.now;
-    }
-
-    /// Gives a listener to another worker.
-    fn pass_on(&mut self, index: usize, colleague: &Mailbox) {
-        let Some(mut listener) = self.listeners.get_mut(index).and_then(Option::take) else { return };
-        // It fails only when the socket is not watched, which is what is wanted.
-        let _ = self.poll.registry().deregister(&mut listener.socket);
-        colleague.send(Mail::Listen(listener.state, OwnedFd::from(listener.socket).into()));
-    }
-
-    fn open(&mut self, mut socket: mio::net::TcpStream, peer: Peer, listener: Arc<ListenerState>) {
-        self.cx.tally.add(Counter::SocketOpen, 1);
-        listener.total.fetch_add(1, Ordering::Relaxed);
-        if cfg!(not(target_os = "linux")) {
-            // It fails only on a socket that is closed already.
-            let _ = socket.set_nodelay(true);
-        }
-        let entry = self.slots.vacant_entry();
-        let key = entry.key();
-        if let Err(error) = self.poll.registry().register(&mut socket, Token(key), Interest::READABLE) {
-            self.cx.tally.add(Counter::AcceptError, 1);
-            self.cx.tally.add(Counter::SocketClose, 1);
-            listener.leave();
-            let fields = vec![("peer", peer.to_string()), ("error", error.to_string())];
-            self.node.log(&mut self.cx, Level::Error, "a connection could not be watched", fields);
-            return;
-        }
-        self.mailbox.connections.fetch_add(1, Ordering::Relaxed);
-        entry.insert(Box::new(Slot::new(socket, self.node.new_connection_id(), peer, listener, self.cx.now)));
-        self.arm(key, self.cx.now + self.cx.settings.mqtt_connect_timeout);
     }
 
     // -- timers ----------------------------------------------------------------------------------------------------
@@ -372,10 +288,14 @@ impl Worker {
         }
         match &slot.stage {
             Stage::Connecting | Stage::Deciding(_) if slot.ticket.is_none() => {
-                // Bytes that trickle in do not buy time, a finished step of an authentication does.
-                let deadline = slot.step_since + self.cx.settings.mqtt_connect_timeout;
+                // Bytes that trickle in do not buy time, a finished step does.
+                let limit = slot.opening.time_limit(&slot.listener.options, &self.cx.settings);
+                let deadline = slot.step_since.saturating_add(limit);
                 if deadline <= now {
                     self.cx.tally.add(Counter::SocketCloseTimeout, 1);
+                    if slot.opening != Opening::Done {
+                        return self.give_up_opening(key);
+                    }
                     return self.close(
                         key,
                         Ending::broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "no CONNECT within mqtt_connect_timeout"),
@@ -415,7 +335,7 @@ impl Worker {
     fn read_mail(&mut self) {
         for mail in self.mailbox.take() {
             match mail {
-                Mail::Listen(state, socket) => self.listen(state, socket),
+                Mail::Listen { state, socket, generation } => self.listen(state, socket, generation),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdicts(verdicts) => {
                     for (ticket, verdict) in verdicts {
@@ -433,38 +353,6 @@ impl Worker {
         }
     }
 
-    fn listen(&mut self, state: Arc<ListenerState>, socket: std::net::TcpListener) {
-        if self.is_stopping || !state.is_open.load(Ordering::Relaxed) {
-            // It was closed while it was on its way to this worker.
-            return;
-        }
-        let mut socket = mio::net::TcpListener::from_std(socket);
-        let index = self.listeners.iter().position(Option::is_none).unwrap_or(self.listeners.len());
-        let token = Token(FIRST_LISTENER + index);
-        if let Err(error) = self.poll.registry().register(&mut socket, token, Interest::READABLE) {
-            let fields = vec![("listener", state.options.name.to_string()), ("error", error.to_string())];
-            self.node.log(&mut self.cx, Level::Error, "a worker cannot watch a listener", fields);
-            return;
-        }
-        if index == self.listeners.len() {
-            self.listeners.push(None);
-        }
-        self.listeners[index] = Some(LocalListener { state, socket, is_pending: true });
-        self.accept_pending(index);
-    }
-
-    fn unlisten(&mut self, listener_id: u64, kill_sessions: bool) {
-        for place in &mut self.listeners {
-            if place.as_ref().is_some_and(|listener| listener.state.id == listener_id) {
-                *place = None;
-            }
-        }
-        if kill_sessions {
-            let reason = ReasonCode::ADMINISTRATIVE_ACTION;
-            self.close_all(&Ending::Administrative { reason }, |slot| slot.listener.id == listener_id);
-        }
-    }
-
     fn stop(&mut self) {
         self.listeners.clear();
         self.is_stopping = true;
@@ -479,7 +367,7 @@ impl Worker {
         }
     }
 
-    fn close_all(&mut self, ending: &Ending, is_meant: impl Fn(&Slot) -> bool) {
+    pub(super) fn close_all(&mut self, ending: &Ending, is_meant: impl Fn(&Slot) -> bool) {
         let keys: Vec<usize> = self.slots.iter().filter(|(_, slot)| is_meant(slot)).map(|(key, _)| key).collect();
         for key in keys {
             self.close(key, *ending);
@@ -494,11 +382,4 @@ impl Worker {
             keeper.send(Mail::LookAtDeadlines);
         }
     }
-}
-
-/// The worker with the fewest connections, if it has so many fewer that it should take the next ones.
-fn less_busy(colleagues: &[Arc<Mailbox>], own: &Mailbox) -> Option<Arc<Mailbox>> {
-    let count = |mailbox: &Mailbox| mailbox.connections.load(Ordering::Relaxed);
-    let fewest = colleagues.iter().min_by_key(|colleague| count(colleague))?;
-    (count(fewest) + IMBALANCE_MAX + count(own) / 8 < count(own)).then(|| Arc::clone(fewest))
 }

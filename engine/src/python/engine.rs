@@ -1,13 +1,12 @@
 //! The engine as one Python object.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList};
 
@@ -15,16 +14,17 @@ use crate::broker::{Batch, Node, Receiver, SessionRef, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::codec::text::{parse_shared_filter, validate_topic_filter};
 use crate::hooks::Hooks;
-use crate::net::{ListenerOptions, ListenerState, Workers, bind};
+use crate::net::{ListenerState, SocketOptions, Workers};
 use crate::policy::{Decider, Policy};
-use crate::protocol::connect::Admission;
 use crate::protocol::{Context, Session};
 use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 
 use super::events;
+use super::listeners::{self, Wanted};
 use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
+use super::tls::TlsConfig;
 use super::verdict::{Message, Verdict};
 
 /// What calls from Python work with, one at a time.
@@ -38,7 +38,7 @@ struct Desk {
 pub struct Engine {
     node: Arc<Node>,
     workers: OnceLock<Workers>,
-    listeners: Mutex<Vec<Arc<ListenerState>>>,
+    listeners: Mutex<Vec<(Arc<ListenerState>, SocketOptions)>>,
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
 }
@@ -81,6 +81,19 @@ impl Engine {
             });
         }
         count
+    }
+
+    fn running_workers(&self) -> PyResult<&Workers> {
+        let is_running = |workers: &&Workers| !workers.are_stopped();
+        let stopped = || PyRuntimeError::new_err("the engine is not started, or was stopped");
+        self.workers.get().filter(is_running).ok_or_else(stopped)
+    }
+
+    fn shut(&self, listener: &ListenerState, kill_sessions: bool) {
+        listener.shut();
+        if let Some(workers) = self.workers.get() {
+            workers.unlisten(listener.id, kill_sessions);
+        }
     }
 
     fn find(&self, client_id: &str, mountpoint: &str) -> Option<SessionRef> {
@@ -167,8 +180,8 @@ impl Engine {
     #[pyo3(signature = (timeout_ms=5_000))]
     fn stop(&self, py: Python<'_>, timeout_ms: u64) {
         py.detach(|| {
-            for listener in self.listeners.lock().drain(..) {
-                listener.is_open.store(false, Ordering::Relaxed);
+            for (listener, _) in self.listeners.lock().drain(..) {
+                listener.shut();
             }
             if let Some(workers) = self.workers.get() {
                 workers.stop(Duration::from_millis(timeout_ms));
@@ -202,77 +215,67 @@ impl Engine {
 
     // -- listeners ---------------------------------------------------------------------------------------------------
 
-    #[pyo3(signature = (name, kind, address, port, *, mountpoint="", max_connections=Some(10_000),
-                        allowed_protocol_versions=None, allow_anonymous=None, max_connection_lifetime=0))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    #[pyo3(signature = (name, kind, address, port, **options))]
     fn open_listener(
         &self,
+        py: Python<'_>,
         name: &str,
         kind: &str,
         address: &str,
         port: u16,
-        mountpoint: &str,
-        max_connections: Option<usize>,
-        allowed_protocol_versions: Option<Vec<u32>>,
-        allow_anonymous: Option<bool>,
-        max_connection_lifetime: u64,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<ListenerInfo> {
-        if kind != "tcp" {
-            return Err(PyValueError::new_err(format!("kind: expected \"tcp\", got {kind:?}")));
-        }
-        let ip: IpAddr = address.parse().map_err(|_| {
-            PyValueError::new_err(format!("address: expected an IPv4 or IPv6 address, got {address:?}"))
-        })?;
-        let levels = allowed_protocol_versions.unwrap_or_else(|| vec![3, 4, 5, 131]);
-        if let Some(level) = levels.iter().find(|level| ![3, 4, 5, 131, 132].contains(*level)) {
-            let message = format!("allowed_protocol_versions: expected 3, 4, 5, 131 or 132, got {level}");
-            return Err(PyValueError::new_err(message));
-        }
+        let wanted = Wanted::read((name, kind, address, port), options, self.node.listener_access(name), py)?;
         let mut listeners = self.listeners.lock();
-        if listeners.iter().any(|listener| &*listener.options.name == name) {
+        if listeners.iter().any(|(listener, _)| &*listener.options.name == name) {
             return Err(PyValueError::new_err(format!("name: there is a listener {name:?} already")));
         }
-        let is_running = |workers: &&Workers| !workers.are_stopped();
-        let Some(workers) = self.workers.get().filter(is_running) else {
-            return Err(PyRuntimeError::new_err("the engine is not started, or was stopped"));
-        };
-        let socket = bind(ip, port).map_err(|error| bind_error(&error, name, address, port))?;
-        let options = ListenerOptions {
-            name: name.into(),
-            admission: Admission {
-                mountpoint: mountpoint.into(),
-                protocol_versions: levels.into_iter().map(|level| level as u8).collect(),
-                allow_anonymous,
-                listener: name.into(),
-                access: self.node.listener_access(name),
-            },
-            connections_max: max_connections,
-            lifetime_ms: max_connection_lifetime.saturating_mul(1_000),
-        };
         let id = self.next_listener_id.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(ListenerState::new(id, options, socket.local_addr()?));
-        workers.listen(&state, socket);
+        let (state, socket) = wanted.open(id, self.running_workers()?)?;
         let info = ListenerInfo::of(&state);
-        listeners.push(state);
+        listeners.push((state, socket));
         Ok(info)
     }
 
     #[pyo3(signature = (name, *, kill_sessions=false))]
     fn close_listener(&self, name: &str, kill_sessions: bool) -> bool {
         let mut listeners = self.listeners.lock();
-        let Some(position) = listeners.iter().position(|listener| &*listener.options.name == name) else {
+        let Some(position) = listeners.iter().position(|(listener, _)| &*listener.options.name == name) else {
             return false;
         };
-        let state = listeners.remove(position);
-        state.is_open.store(false, Ordering::Relaxed);
-        if let Some(workers) = self.workers.get() {
-            workers.unlisten(state.id, kill_sessions);
-        }
+        let (state, _) = listeners.remove(position);
+        self.shut(&state, kill_sessions);
         true
     }
 
+    #[pyo3(signature = (name, *, kill_sessions=false))]
+    fn suspend_listener(&self, name: &str, kill_sessions: bool) -> bool {
+        let listeners = self.listeners.lock();
+        let Some((state, _)) = listeners.iter().find(|(listener, _)| &*listener.options.name == name) else {
+            return false;
+        };
+        self.shut(state, kill_sessions);
+        true
+    }
+
+    fn resume_listener(&self, name: &str) -> PyResult<ListenerInfo> {
+        let listeners = self.listeners.lock();
+        let (state, socket) = listeners
+            .iter()
+            .find(|(listener, _)| &*listener.options.name == name)
+            .ok_or_else(|| PyValueError::new_err(format!("name: there is no listener {name:?}")))?;
+        listeners::resume(state, socket, self.running_workers()?)?;
+        Ok(ListenerInfo::of(state))
+    }
+
+    fn set_listener_tls(&self, name: &str, tls: &TlsConfig) -> PyResult<bool> {
+        let listeners = self.listeners.lock();
+        let found = listeners.iter().find(|(listener, _)| &*listener.options.name == name);
+        found.map_or(Ok(false), |(state, _)| listeners::set_tls(state, tls).map(|()| true))
+    }
+
     fn listeners(&self) -> Vec<ListenerInfo> {
-        self.listeners.lock().iter().map(|listener| ListenerInfo::of(listener)).collect()
+        self.listeners.lock().iter().map(|(listener, _)| ListenerInfo::of(listener)).collect()
     }
 
     // -- events and verdicts -------------------------------------------------------------------------------------------
@@ -533,6 +536,7 @@ impl Engine {
 
     fn gauges(&self) -> Vec<(&'static str, usize, &'static str)> {
         let connections = self.workers.get().map_or(0, Workers::connections);
+        let websockets = self.workers.get().map_or(0, Workers::websockets).min(connections);
         let (router_len, router_memory) = {
             let router = self.node.router.read();
             (router.len(), router.memory_bytes())
@@ -547,8 +551,8 @@ impl Engine {
             ("retain_messages", retained_len, "Retained messages held."),
             ("retain_memory", retained_memory, "Memory of the index of retained messages in bytes."),
             ("queue_processes", self.node.registry.len(), "Sessions, online and offline."),
-            ("active_mqtt_connections", connections, "Open connections on tcp and ssl listeners."),
-            ("active_mqttws_connections", 0, "Open connections on ws and wss listeners."),
+            ("active_mqtt_connections", connections - websockets, "Open connections on tcp and ssl listeners."),
+            ("active_mqttws_connections", websockets, "Open connections on ws and wss listeners."),
             ("total_active_connections", connections, "Open connections on all MQTT listeners."),
             ("events_waiting", self.node.events.len(), "Events that wait for the control plane."),
             ("hooks_waiting", self.node.open_tickets(), "Requests that wait for a verdict of a plugin."),
@@ -561,13 +565,5 @@ impl Drop for Engine {
         if let Some(workers) = self.workers.get() {
             workers.stop(Duration::from_secs(1));
         }
-    }
-}
-
-fn bind_error(error: &std::io::Error, name: &str, address: &str, port: u16) -> PyErr {
-    let message = format!("listener {name}: cannot listen on {address} port {port}: {error}");
-    match error.raw_os_error() {
-        Some(code) => PyOSError::new_err((code, message)),
-        None => PyOSError::new_err(message),
     }
 }

@@ -8,10 +8,12 @@ use pyo3::prelude::*;
 mod bench;
 mod engine;
 mod events;
+mod listeners;
 mod policy;
 mod properties;
 mod records;
 mod requests;
+mod tls;
 mod verdict;
 
 /// The classes of the module.
@@ -22,6 +24,7 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<bench::Bench>()?;
     module.add_class::<verdict::Verdict>()?;
     module.add_class::<verdict::Message>()?;
+    module.add_class::<tls::TlsConfig>()?;
     module.add_class::<policy::AccessList>()?;
     module.add_class::<policy::PasswordTable>()?;
     module.add_function(wrap_pyfunction!(policy::hash_password, module)?)?;

@@ -28,6 +28,7 @@ records! {
         max_connections: Option<usize>,
         active_connections: usize,
         all_connections: u64,
+        failed_connections: u64,
         allowed_protocol_versions: Vec<u32>,
         allow_anonymous: Option<bool>,
     }
@@ -90,16 +91,18 @@ impl ListenerInfo {
     /// What there is to say of a listener.
     pub fn of(state: &ListenerState) -> Self {
         let options = &state.options;
+        let (address, port) = state.address.pair();
         Self {
             name: options.name.to_string(),
-            kind: "tcp".to_owned(),
-            address: state.address.ip().to_string(),
-            port: state.address.port(),
-            status: if state.is_open.load(Ordering::Relaxed) { "running" } else { "stopped" }.to_owned(),
+            kind: options.kind.name().to_owned(),
+            address,
+            port,
+            status: if state.is_open.load(Ordering::Relaxed) { "running" } else { "suspended" }.to_owned(),
             mountpoint: options.admission.mountpoint.to_string(),
             max_connections: options.connections_max,
             active_connections: state.active.load(Ordering::Relaxed),
             all_connections: state.total.load(Ordering::Relaxed),
+            failed_connections: state.failed.load(Ordering::Relaxed),
             allowed_protocol_versions: options
                 .admission
                 .protocol_versions

@@ -2,6 +2,8 @@
 //!
 //! A request costs Python what it looks at: texts and properties are converted when they are asked for.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -103,9 +105,9 @@ pub struct RegisterRequest {
     /// Family of the listener.
     pub listener_kind: &'static str,
     /// Where the listener listens.
-    pub listener_address: Peer,
+    pub listener_address: (String, u16),
     /// DER.
-    pub client_certificate: Option<Vec<u8>>,
+    pub client_certificate: Option<Arc<[u8]>>,
     /// Password.
     pub password: Option<Vec<u8>>,
     /// Clean Start.
@@ -158,8 +160,8 @@ request!(RegisterRequest {
             identity: identity(listener, mountpoint, client_id, username, protocol_version)?,
             peer: Peer::Inet((host, port).into()),
             listener_kind: "tcp",
-            listener_address: Peer::Local,
-            client_certificate,
+            listener_address: ("127.0.0.1".to_owned(), 1_883),
+            client_certificate: client_certificate.map(Into::into),
             password,
             clean_start,
             keep_alive,
@@ -179,7 +181,7 @@ request!(RegisterRequest {
 
     #[getter]
     fn listener_address(&self) -> (String, u16) {
-        self.listener_address.pair()
+        self.listener_address.clone()
     }
 
     #[getter]

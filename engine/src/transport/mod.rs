@@ -27,6 +27,8 @@ pub struct Received {
     pub count: usize,
     /// There may be more to read without a new event of the socket.
     pub has_more: bool,
+    /// The socket had nothing.
+    pub is_dry: bool,
     /// The peer has closed its side and everything before that is read.
     pub is_over: bool,
     /// A layer has something to write that the socket did not take: [`Transport::flush`] when it does.
@@ -212,7 +214,7 @@ fn write_below(tls: &mut Option<TlsLayer>, mut socket: &TcpStream, slices: &[IoS
 #[inline]
 fn plain_read(socket: &TcpStream, into: &mut [u8]) -> io::Result<Received> {
     Ok(match read_socket(socket, into)? {
-        None => Received::default(),
+        None => Received { is_dry: true, ..Received::default() },
         Some(0) => Received { is_over: true, ..Received::default() },
         Some(count) => Received { count, has_more: count == into.len(), ..Received::default() },
     })
@@ -220,7 +222,7 @@ fn plain_read(socket: &TcpStream, into: &mut [u8]) -> io::Result<Received> {
 
 /// Reads the socket once; `None`: nothing is there.
 #[inline]
-fn read_socket(mut socket: &TcpStream, into: &mut [u8]) -> io::Result<Option<usize>> {
+pub fn read_socket(mut socket: &TcpStream, into: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match socket.read(into) {
             Ok(count) => return Ok(Some(count)),

@@ -70,7 +70,9 @@ impl TlsConfig {
                 options.depth,
             )?,
             None if options.is_certificate_required => {
-                return Err(TlsConfigError("a client certificate is required, but no CA says which ones are good".into()));
+                return Err(TlsConfigError(
+                    "a client certificate is required, but no CA says which ones are good".into(),
+                ));
             }
             None if options.revocations.is_some() => {
                 return Err(TlsConfigError("crl: it needs the CA whose certificates it revokes".into()));

@@ -6,7 +6,9 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 pub fn explain(error: &Error) -> String {
     match error {
         Error::InvalidMessage(
-            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion | InvalidMessage::InvalidEmptyPayload,
+            InvalidMessage::InvalidContentType
+            | InvalidMessage::UnknownProtocolVersion
+            | InvalidMessage::InvalidEmptyPayload,
         ) => "the client does not speak TLS".to_owned(),
         Error::InvalidMessage(fault) => format!("the client sent a malformed TLS message ({fault:?})"),
         Error::NoCertificatesPresented => "the client has no certificate, and the listener demands one".to_owned(),
@@ -47,7 +49,9 @@ fn certificate(fault: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
         CertificateError::Revoked => "is revoked",
         CertificateError::UnknownIssuer => "comes from an authority that the listener does not trust (cafile)",
-        CertificateError::UnknownRevocationStatus => "comes from an authority of which there is no revocation list (crlfile)",
+        CertificateError::UnknownRevocationStatus => {
+            "comes from an authority of which there is no revocation list (crlfile)"
+        }
         CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
             "cannot be checked: the revocation list is out of date (crlfile)"
         }

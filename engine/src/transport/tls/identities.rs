@@ -100,7 +100,9 @@ fn read_identity(provider: &CryptoProvider, identity: &IdentityPem) -> Result<Ce
         Err(Error::InconsistentKeys(_)) => {
             Err(TlsConfigError("the private key does not belong to the certificate".to_owned()))
         }
-        Err(error) => Err(TlsConfigError(format!("certificate: it cannot be used: {}", super::faults::explain(&error)))),
+        Err(error) => {
+            Err(TlsConfigError(format!("certificate: it cannot be used: {}", super::faults::explain(&error))))
+        }
     }
 }
 

@@ -59,7 +59,12 @@ impl TlsLayer {
     }
 
     /// Goes on with the handshake as far as the socket allows. True: it is done.
-    pub fn shake_hands(&mut self, socket: &TcpStream, scratch: &mut [u8], received: &mut Received) -> Result<bool, Fault> {
+    pub fn shake_hands(
+        &mut self,
+        socket: &TcpStream,
+        scratch: &mut [u8],
+        received: &mut Received,
+    ) -> Result<bool, Fault> {
         loop {
             // What there is to say goes out first: on a fault that is the alert.
             let flushed = self.flush(socket);
@@ -119,7 +124,7 @@ impl TlsLayer {
             let room = into.len().max(READ_MIN).min(scratch.len());
             received.has_more = false;
             match read_socket(socket, &mut scratch[..room])? {
-                None => {}
+                None => received.is_dry = true,
                 Some(0) => received.is_over = true,
                 Some(count) => {
                     self.decrypt(&scratch[..count], into, &mut received);
@@ -202,7 +207,9 @@ impl TlsLayer {
     }
 
     fn has_more(&mut self) -> bool {
-        !self.raw.is_empty() || self.fault.is_some() || self.connection.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty())
+        !self.raw.is_empty()
+            || self.fault.is_some()
+            || self.connection.reader().into_first_chunk().is_ok_and(|chunk| !chunk.is_empty())
     }
 
     /// Encrypts as much of `slices` as there is room for and writes it; how many bytes it took. `WouldBlock`: there is no room.

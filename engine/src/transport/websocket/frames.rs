@@ -335,7 +335,8 @@ mod tests {
     #[test]
     fn what_a_client_may_not_send_is_refused_with_the_code_for_it() {
         let mask = [0; 4];
-        let long = |first, size: &[u8]| [&[first, 0x80 | if size.len() == 2 { 126 } else { 127 }][..], size, &mask].concat();
+        let long =
+            |first, size: &[u8]| [&[first, 0x80 | if size.len() == 2 { 126 } else { 127 }][..], size, &mask].concat();
         for (bytes, code) in [
             (frame(0x81, mask, b"text"), 1003),
             (frame(0xC2, mask, b""), 1002),

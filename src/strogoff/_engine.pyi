@@ -29,7 +29,7 @@ snake case: `("content_type", "text/plain")`, `("user_property", ("key", "value"
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, final
+from typing import Any, Final, final, Literal, TypeAlias, TypedDict, Unpack
 
 __all__ = [
     "HOOKS",
@@ -53,6 +53,7 @@ __all__ = [
     "SubscribeRequest",
     "SubscriptionEvent",
     "SubscriptionInfo",
+    "TlsConfig",
     "UnsubscribeRequest",
     "Verdict",
     "hash_password",
@@ -127,25 +128,34 @@ class Engine:
     def open_listener(
         self,
         name: str,
-        kind: Literal["tcp"],
+        kind: Literal["tcp", "ssl", "ws", "wss"],
         address: str,
         port: int,
-        *,
-        mountpoint: str = "",
-        max_connections: int | None = 10_000,
-        allowed_protocol_versions: Collection[int] = (3, 4, 5, 131),
-        allow_anonymous: bool | None = None,
-        max_connection_lifetime: int = 0,
+        **options: Unpack[ListenerOptions],
     ) -> ListenerInfo:
-        """Bind and listen; port 0 takes a free port (the answer tells it). `address` is a literal IPv4 or IPv6 address.
+        """Bind and listen; port 0 takes a free port (the answer tells it).
 
-        `allow_anonymous` overrides the setting of that name for this listener. `max_connection_lifetime`: seconds,
-        0 for no limit. At `max_connections` no further connection is accepted (they wait in the backlog).
-        Raises `OSError` (address in use, permission ...) and `ValueError` (name taken, bad address).
+        `address` is a literal IPv4 or IPv6 address, or the path of a Unix socket (kind tcp, port 0; begins with "/"). The file
+        of a Unix socket that nobody listens to is replaced, and removed when the listener closes. At `max_connections` no
+        further connection is accepted (they wait in the backlog).
+        Raises `OSError` (address in use, permission ...), `ValueError` (name taken, bad address, an option that does not fit)
+        and `TypeError` (no such option).
         """
 
+    def suspend_listener(self, name: str, *, kill_sessions: bool = False) -> bool:
+        """Stop listening, as `close_listener`, but keep the listener so that it can be resumed. False: no such name."""
+
+    def resume_listener(self, name: str) -> ListenerInfo:
+        """Listen again at the same address and port. Raises `OSError`, and `ValueError` for a name that there is not."""
+
     def close_listener(self, name: str, *, kill_sessions: bool = False) -> bool:
-        """Stop accepting; with `kill_sessions` also end the connections that came through it. False: no such name."""
+        """Stop listening at once; with `kill_sessions` also end the connections that came through it. False: no such name."""
+
+    def set_listener_tls(self, name: str, tls: TlsConfig) -> bool:
+        """Use another configuration for new connections; those that are there live on. False: no such name.
+
+        Raises `ValueError` for a listener without TLS.
+        """
 
     def listeners(self) -> list[ListenerInfo]: ...
 
@@ -254,6 +264,83 @@ class Engine:
 
     def reset_metrics(self) -> None:
         """Set the counters to 0. Gauges stay."""
+
+class ListenerOptions(TypedDict, total=False):
+    """Terms of a listener with their defaults."""
+
+    mountpoint: str
+    """"": name space of its clients."""
+    max_connections: int | None
+    """10,000: connections at the same time; None for any number."""
+    max_connection_rate: int | None
+    """None: new connections a second; more wait in the backlog."""
+    allowed_protocol_versions: Collection[int]
+    """(3, 4, 5, 131): protocol levels; 131 and 132 are those of bridges."""
+    allow_anonymous: bool | None
+    """None: overrides the setting of that name."""
+    max_connection_lifetime: int
+    """0: seconds, 0 for any time."""
+    use_identity_as_username: bool
+    """False: the common name in a client's certificate replaces the user name; a certificate without one is refused."""
+    tls: TlsConfig
+    """Kinds ssl and wss need it, the others have none."""
+    tls_handshake_timeout: int
+    """5,000: milliseconds."""
+    proxy_protocol: bool
+    """False: every connection begins with a PROXY header of version 1 or 2, within 10 seconds."""
+    proxy_protocol_use_cn_as_username: bool
+    """False: the common name in a PROXY header (of a certificate that the proxy verified) replaces the user name."""
+    proxy_xff: tuple[Collection[str], str | None] | None
+    """None: (addresses of proxies, header with the common name or None). Kinds ws and wss: clients come through one of these
+    proxies, which must send X-Forwarded-For, and the other header if it is named; that replaces the user name."""
+    max_ws_frame_size: int
+    """268,435,456: bytes of one WebSocket frame; 0 for any size."""
+    max_request_line_length: int
+    """8,000: bytes of the first line of the request for WebSocket."""
+    max_header_value_length: int
+    """4,096: bytes of the value of one header of it."""
+    nodelay: bool
+    """True: small packets go out at once."""
+    keepalive: bool
+    """False: the kernel looks whether silent peers are still there."""
+    backlog: int
+    """4,096: connections that the kernel keeps until they are accepted."""
+    send_buffer: int | None
+    """None: bytes of the kernel's buffer for what goes out, as the system has it."""
+    receive_buffer: int | None
+    """None: the same for what comes in."""
+    reuse_port: bool
+    """False: several sockets may listen on one port."""
+    linger: int | None
+    """None: seconds for which closing waits for what is unsent."""
+
+@final
+class TlsConfig:
+    """Certificates and terms of TLS; immutable, and checked when it is made. Session tickets are on; each configuration has
+    keys of its own for them."""
+
+    def __init__(
+        self,
+        *,
+        identities: Sequence[tuple[bytes, bytes, Sequence[str]]],
+        client_ca: bytes | None = None,
+        require_client_certificate: bool = False,
+        crl: bytes | None = None,
+        depth: int = 1,
+        versions: Collection[str] = ("tlsv1.2", "tlsv1.3"),
+        ciphers: Sequence[str] = (),
+        curves: Sequence[str] = (),
+    ) -> None:
+        """All of it is PEM, not the names of files.
+
+        `identities`: (certificate chain, private key that is not encrypted, server names); the first is for clients that ask for
+        no name, or for an unknown one. "*.x" stands for all names directly below x; no names: those in the certificate.
+        `client_ca`: a client is asked for a certificate of these authorities. `crl`: one or many lists; of a client's
+        certificate it must then be known that it is not revoked, from a list that is not out of date. `depth`: intermediate
+        certificates that a client may present. `ciphers`: OpenSSL's or IANA's names in order of preference, () for all; a list
+        says nothing about a version of TLS that it names no suite of. `curves`: X25519, secp256r1 ...; () for all.
+        Raises `ValueError` with a sentence: which part is bad and why.
+        """
 
 @final
 class Verdict:
@@ -661,7 +748,11 @@ class LogEvent:
 
 @final
 class ListenerInfo:
-    """`status` is "running" or "stopped"; `max_connections` None for no limit."""
+    """`status` is "running" or "suspended"; `max_connections` None for no limit.
+
+    `failed_connections` ended before MQTT could begin: TLS, WebSocket or a PROXY header went wrong. Of a Unix socket `address`
+    is the path and `port` 0.
+    """
 
     name: str
     kind: str
@@ -672,6 +763,7 @@ class ListenerInfo:
     max_connections: int | None
     active_connections: int
     all_connections: int
+    failed_connections: int
     allowed_protocol_versions: list[int]
     allow_anonymous: bool | None
 

@@ -11,7 +11,8 @@ import strogoff
 from strogoff import _engine
 
 STUB = ast.parse((Path(strogoff.__file__).parent / "_engine.pyi").read_text())
-CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
+# What is a `TypedDict` is there for type checkers alone.
+CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef) and not node.keywords}
 
 
 def exported() -> list[str]:
@@ -43,6 +44,8 @@ def has_default(stub: ast.FunctionDef) -> dict[str, bool]:
     found |= {
         each.arg: default is not None for each, default in zip(stub.args.kwonlyargs, stub.args.kw_defaults, strict=True)
     }
+    if stub.args.kwarg is not None:
+        found[stub.args.kwarg.arg] = False
     return found
 
 

@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -53,10 +53,27 @@ def unique(prefix: str = "c") -> str:
     return f"{prefix}{_run}{next(_numbers):x}"
 
 
+class Connection(Protocol):
+    """What a client writes to and reads from; a socket is one."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def settimeout(self, seconds: float, /) -> None: ...
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None: ...
+    def close(self) -> None: ...
+
+
+def dial(port: int) -> socket.socket:
+    """A TCP connection to the loopback interface."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
 class Client:
     """One connection. The version decides how packets are written and read."""
 
-    def __init__(self, port: int, version: Version) -> None:
+    def __init__(self, connection: Connection, version: Version) -> None:
         self.version = version
         self.client_id = ""
         self.referee = Referee(version)
@@ -65,8 +82,7 @@ class Client:
         self._outgoing = bytearray()
         self._closed = False
         self._packet_ids = itertools.cycle(range(1, 65_536))
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connection
 
     def __enter__(self) -> Self:
         return self
@@ -371,15 +387,16 @@ def fence(publisher: Client, subscriber: Client, *, qos: int = 0) -> None:
 
 
 class Network:
-    """Opens clients to the broker on `port`; `close` closes them all."""
+    """Opens clients to the broker on `port`, over what `dial` makes; `close` closes them all."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, dial: Callable[[int], Connection] = dial) -> None:
         self.port = port
+        self._dial = dial
         self._clients: list[Client] = []
 
     def open(self, version: Version) -> Client:
-        """A TCP connection on which nothing has been sent."""
-        client = Client(self.port, version)
+        """A connection on which nothing has been sent."""
+        client = Client(self._dial(self.port), version)
         self._clients.append(client)
         return client
 

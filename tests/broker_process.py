@@ -95,6 +95,11 @@ class BrokerProcess:
 
     def start(self) -> None:
         """Start the program and return when it answers a CONNECT. Raises `BrokerError` with its log otherwise."""
+        self.launch()
+        self.await_answer()
+
+    def launch(self) -> None:
+        """Start the program and do not wait for it."""
         if self._process is not None:
             raise BrokerError(f"the broker runs already, as process {self._process.pid}")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -103,6 +108,9 @@ class BrokerProcess:
         command = self._command()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def await_answer(self) -> None:
+        """Return when the broker answers a CONNECT. Raises `BrokerError` with its log otherwise."""
         try:
             self._await_answer()
         except BrokerError:

@@ -29,7 +29,7 @@ snake case: `("content_type", "text/plain")`, `("user_property", ("key", "value"
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, final, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack, final
 
 __all__ = [
     "HOOKS",

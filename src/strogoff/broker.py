@@ -10,8 +10,6 @@ Nothing in here waits on a timer: an idle node sleeps until a descriptor is read
 """
 
 import asyncio
-import errno
-import os
 import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,14 +17,15 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from strogoff import _engine, version
-from strogoff.config import Configuration, Listener, engine_changes
+from strogoff.config import Configuration, engine_changes
 from strogoff.data_directory import held
+from strogoff.listeners.manager import ListenerError, ListenerManager
 from strogoff.observe.counters import Counters
 from strogoff.observe.enginelog import EngineLog
 from strogoff.observe.logging import get_logger
 from strogoff.observe.metrics import MetricsSource
 from strogoff.observe.systree import Systree, SystreeSettings
-from strogoff.phases import Phase, PhaseHistory
+from strogoff.phases import NodeHealth, Phase, PhaseHistory
 from strogoff.plugins.contract import Activation
 from strogoff.plugins.dispatcher import PluginEvent
 from strogoff.plugins.manager import COUNTERS, PluginManager
@@ -39,12 +38,6 @@ EVENTS_PER_TURN_MAX = 1_024
 SERVICE_RESTART_S = 5.0
 DESCRIPTORS_RESERVED = 128
 """Files and sockets that are not connections of clients."""
-
-_ADVICE = {
-    errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
-    errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose another port",
-    errno.EMFILE: "the process has no file descriptors left: raise the limit (ulimit -n, LimitNOFILE=)",
-}
 
 _log = get_logger("broker")
 
@@ -93,6 +86,9 @@ class Broker:
             counters=self.counters,
             keys_learnt=self._keys_learnt,
         )
+        self.listeners = ListenerManager(self.engine, lambda: self.configuration, choose=self.plugins.listeners_changed)
+        self.http_states: dict[str, str] = {}
+        """HTTP listener -> running or not_running, kept by the service that serves them."""
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
         self._services = tuple(services)
         self._running: list[asyncio.Task[None]] = []
@@ -162,6 +158,13 @@ class Broker:
         self._systree.reconfigure()
         _log.notice("configuration changed", keys=",".join(changed))
 
+    def health(self) -> NodeHealth:
+        """What the health of the node is judged by."""
+        return NodeHealth(
+            self.phases.current,
+            [(found.info.kind, found.info.status == "running") for found in self.listeners.show()],
+        )
+
     # -- phases ----------------------------------------------------------------------------------------------
 
     async def _go_up(self, tasks: asyncio.TaskGroup) -> None:
@@ -190,11 +193,14 @@ class Broker:
         await self.plugins.start(Activation.BOOT)
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
-        for listener in self.configuration.listeners:
-            await self._open_listener(listener)
+        try:
+            await self.listeners.open_all()
+        except ListenerError as error:
+            raise StartError(str(error)) from error
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         self._start_service(tasks, self._systree)
+        self._start_service(tasks, self.listeners)
         open_now = self.engine.listeners()
         addresses = ", ".join(f"{info.kind}://{_endpoint(info.address, info.port)}" for info in open_now)
         _log.notice("ready", node=self.node_name, version=version(), listeners=addresses)
@@ -210,31 +216,6 @@ class Broker:
             while self._drain_events() == EVENTS_PER_TURN_MAX:
                 pass
         await self.plugins.stop(Activation.BOOT)
-
-    async def _open_listener(self, listener: Listener) -> None:
-        key, endpoint = listener.key, listener.endpoint
-        try:
-            address = await asyncio.to_thread(listener.literal_address)
-            info = self.engine.open_listener(
-                listener.engine_name,
-                "tcp",
-                address,
-                listener.port,
-                mountpoint=listener.mountpoint,
-                max_connections=listener.max_connections,
-                allowed_protocol_versions=listener.allowed_protocol_versions,
-                allow_anonymous=listener.allow_anonymous,
-                max_connection_lifetime=listener.max_connection_lifetime,
-            )
-        except OSError as error:
-            number = error.errno or 0
-            # What a resolver has to say has a negative number and a text of its own.
-            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-            advice = _ADVICE.get(number, "it has to be an address of this machine")
-            raise StartError(f"{key} = {endpoint}: {reason}; {advice}") from error
-        except ValueError as error:
-            raise StartError(f"{key} = {endpoint}: {error}") from error
-        _log.info("listener open", listener=info.name, address=_endpoint(info.address, info.port))
 
     # -- services --------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """The phases of a node: one table, from which the broker runs, `node phase` tells, and the documentation is drawn."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["PHASES", "IllegalPhaseChangeError", "Phase", "PhaseHistory", "PhaseRow"]
+__all__ = ["PHASES", "IllegalPhaseChangeError", "NodeHealth", "Phase", "PhaseHistory", "PhaseRow"]
 
 
 class Phase(enum.Enum):
@@ -54,6 +54,14 @@ PHASES: dict[Phase, PhaseRow] = {
         PhaseRow(Phase.STOPPED, "the engine has ended", listeners_open=False, next=()),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """What the health of a node is judged by. `listeners`: of each its kind, and whether it runs."""
+
+    phase: Phase
+    listeners: Sequence[tuple[str, bool]] = ()
 
 
 class IllegalPhaseChangeError(AssertionError):

@@ -16,6 +16,7 @@ from strogoff.broker import Broker, StartError, raise_descriptor_limit
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, Configuration, NoteKind, load
 from strogoff.data_directory import DataDirectoryError
+from strogoff.http.service import HttpListeners
 from strogoff.observe import logplan
 from strogoff.observe.logfile import LogFileError
 from strogoff.observe.logging import LogWriter, get_logger
@@ -91,7 +92,11 @@ def _serve(configuration: Configuration, writer: LogWriter) -> None:
     _tell(configuration)
     raise_descriptor_limit(_connections_max(configuration))
     try:
-        broker = Broker(configuration, services=[AdminServer(build_registry())], dropped_logs=lambda: writer.dropped)
+        broker = Broker(
+            configuration,
+            services=[AdminServer(build_registry()), HttpListeners()],
+            dropped_logs=lambda: writer.dropped,
+        )
     except ValueError as error:
         _log.error("the engine refuses the configuration", reason=str(error))
         raise _RefusedError(str(error)) from error

@@ -2,32 +2,65 @@
 
 import dataclasses
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from strogoff.config.addresses import Address, UnixSocket
 from strogoff.config.errors import Problem
 from strogoff.config.keys import key_table, split_key
 from strogoff.config.notes import Note, NoteKind
+from strogoff.config.socket_options import SocketOptions
 from strogoff.config.sources import Assignment, Source
+from strogoff.config.tls_files import TlsFiles, tls_files
 
-__all__ = ["FAMILIES", "Listener", "collect_listeners"]
+__all__ = [
+    "FAMILIES",
+    "Forwarding",
+    "HttpLimits",
+    "Listener",
+    "collect_listeners",
+    "listener_of",
+    "problems_of_listeners",
+]
 
 FAMILIES = ("tcp", "ssl", "ws", "wss", "vmq", "vmqs", "http", "https")
 MQTT_FAMILIES = ("tcp", "ssl", "ws", "wss")
-ACTIVE_FAMILIES = ("tcp",)
+HTTP_FAMILIES = ("http", "https")
+TLS_FAMILIES = ("ssl", "wss", "https")
 LISTENERS_MAX = 1_000
 
 Lookup: TypeAlias = Callable[[str], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Forwarding:
+    """`proxy_xff_*`: whose X-Forwarded-For is believed, and the header with a client certificate's name, if any."""
+
+    trusted: tuple[str, ...]
+    common_name_header: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Limits on HTTP requests, in bytes."""
+
+    request_line: int = 8_000
+    header_value: int = 4_096
+
+    @property
+    def head_size_max(self) -> int:
+        """A request's head altogether: its line, a few long headers, many short ones."""
+        return self.request_line + 8 * self.header_value + 8_192
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Listener:
     """`listener.KIND.NAME`. `port` 0 takes a free port; `unix_path` is set instead of `address` for a Unix socket.
 
-    `max_connections` None: no limit. `allow_anonymous` True: whatever the key of that name says; None: as it says.
-    `max_connection_lifetime`: seconds, 0 for no limit. `buffer_sizes`: send, receive and user buffer in bytes.
-    `is_active`: whether this version opens it. `auth_plugins`, `authz_plugins`: who is asked, None for everybody.
+    `max_connections`, `max_connection_rate` (a second) and `max_ws_frame_size` (bytes) None: no limit.
+    `allow_anonymous` True: whatever the key of that name says; None: as it says. `max_connection_lifetime`: seconds, 0
+    for no limit. `tls_handshake_timeout`: milliseconds. `is_active`: whether this version opens it. `auth_plugins`,
+    `authz_plugins`: who is asked, None for everybody.
     """
 
     kind: str
@@ -37,14 +70,24 @@ class Listener:
     source: Source
     mountpoint: str = ""
     max_connections: int | None = 10_000
+    max_connection_rate: int | None = None
     allowed_protocol_versions: tuple[int, ...] = (3, 4, 5, 131)
     allow_anonymous: bool | None = None
     max_connection_lifetime: int = 0
-    buffer_sizes: tuple[int, ...] | None = None
     unix_path: str | None = None
     is_active: bool = True
     auth_plugins: tuple[str, ...] | None = None
     authz_plugins: tuple[str, ...] | None = None
+    tls: TlsFiles | None = None
+    tls_handshake_timeout: int = 5_000
+    use_identity_as_username: bool = False
+    proxy_protocol: bool = False
+    proxy_protocol_use_cn_as_username: bool = False
+    forwarding: Forwarding | None = None
+    max_ws_frame_size: int | None = 268_435_456
+    http_limits: HttpLimits = dataclasses.field(default_factory=HttpLimits)
+    http_modules: tuple[str, ...] = ()
+    socket_options: SocketOptions = dataclasses.field(default_factory=SocketOptions)
 
     @property
     def key(self) -> str:
@@ -95,12 +138,12 @@ def collect_listeners(
         key = f"listener.{kind}.{name}"
         endpoint = get(key)
         if endpoint is not None:
-            listeners.append(_listener(kind, name, endpoint, get, source_of(key)))
+            listeners.append(listener_of(kind, name, endpoint, get, source_of(key), assigned))
         elif key not in assigned:
             options = tuple(option for option in assigned if option.startswith(f"{key}."))
             text = f"{options[0]} ({assigned[options[0]].source}) does nothing: there is no {key} = ADDRESS:PORT"
             notes.append(Note(NoteKind.WARNING, text, options))
-    return listeners, _doubles(listeners), notes + _unix_sockets(listeners) + _overlaps(listeners)
+    return listeners, _doubles(listeners) + problems_of_listeners(listeners, get), notes + _overlaps(listeners)
 
 
 def _names(assigned: Mapping[str, Assignment]) -> list[tuple[str, str]]:
@@ -118,14 +161,27 @@ def _is_address(key: str) -> bool:
     return row is not None and row.is_pattern
 
 
-def _listener(kind: str, name: str, endpoint: Address | UnixSocket, get: Lookup, source: Source) -> Listener:
+def listener_of(
+    kind: str,
+    name: str,
+    endpoint: Address | UnixSocket,
+    get: Lookup,
+    source: Source,
+    assigned: Iterable[str] = (),
+) -> Listener:
+    """The listener `listener.KIND.NAME` with its options. `assigned`: all keys that were given a value."""
     key = f"listener.{kind}.{name}"
-    is_tcp = isinstance(endpoint, Address)
 
     def option(word: str, otherwise: Any) -> Any:
-        return get(f"{key}.{word}") if key_table().find(f"{key}.{word}") else otherwise
+        if not key_table().find(f"{key}.{word}"):
+            return otherwise
+        value = get(f"{key}.{word}")
+        return otherwise if value is None and otherwise is not None and word not in _NONE_MEANS_NO_LIMIT else value
 
     mountpoint = option("mountpoint", "")
+    socket_options = get("tcp_listen_options")
+    if sizes := option("buffer_sizes", ()):
+        socket_options = dataclasses.replace(socket_options, send_buffer=sizes[0], receive_buffer=sizes[1])
     return Listener(
         kind=kind,
         name=name.replace(r"\.", "."),
@@ -134,24 +190,68 @@ def _listener(kind: str, name: str, endpoint: Address | UnixSocket, get: Lookup,
         source=source,
         mountpoint="" if mountpoint in (None, "off") else mountpoint,
         max_connections=option("max_connections", None),
+        max_connection_rate=option("max_connection_rate", None),
         allowed_protocol_versions=option("allowed_protocol_versions", ()),
         allow_anonymous=True if option("allow_anonymous_override", otherwise=False) else None,
         max_connection_lifetime=option("max_connection_lifetime", 0),
-        buffer_sizes=option("buffer_sizes", None),
         unix_path=None if isinstance(endpoint, Address) else endpoint.path,
         auth_plugins=option("auth_plugins", None),
         authz_plugins=option("authz_plugins", None),
-        is_active=kind in ACTIVE_FAMILIES and is_tcp,
+        tls=tls_files(key, option, assigned) if kind in TLS_FAMILIES else None,
+        tls_handshake_timeout=option("tls_handshake_timeout", DEFAULT_HANDSHAKE_TIMEOUT_MS),
+        use_identity_as_username=option("use_identity_as_username", otherwise=False),
+        proxy_protocol=option("proxy_protocol", otherwise=False),
+        proxy_protocol_use_cn_as_username=option("proxy_protocol_use_cn_as_username", otherwise=False),
+        forwarding=_forwarding(option),
+        max_ws_frame_size=get("max_ws_frame_size"),
+        http_limits=HttpLimits(option("max_request_line_length", 8_000), option("max_header_value_length", 4_096)),
+        http_modules=option("http_modules", ()),
+        socket_options=socket_options,
+        is_active=kind in MQTT_FAMILIES or kind in HTTP_FAMILIES,
     )
 
 
-def _unix_sockets(listeners: list[Listener]) -> list[Note]:
-    text = "{} ({}): listening on a Unix socket is known, not active yet"
+DEFAULT_HANDSHAKE_TIMEOUT_MS = 5_000
+_NONE_MEANS_NO_LIMIT = frozenset({"max_connections", "max_connection_rate"})
+
+
+def _forwarding(option: Callable[[str, Any], Any]) -> Forwarding | None:
+    if not option("proxy_xff_support", False):  # noqa: FBT003 - the value of a key that is not there
+        return None
+    trusted = tuple(word.strip() for word in option("proxy_xff_trusted_intermediate", "").split(";") if word.strip())
+    takes_name = option("proxy_xff_use_cn_as_username", False)  # noqa: FBT003 - as above
+    return Forwarding(trusted, option("proxy_xff_cn_header", None) if takes_name else None)
+
+
+def problems_of_listeners(listeners: Iterable[Listener], get: Lookup) -> list[Problem]:
+    """What keeps listeners from opening and can be seen without opening them."""
     return [
-        Note(NoteKind.NOT_ACTIVE_YET, text.format(listener.key, listener.source), (listener.key,))
+        Problem(str(listener.source), message, f"{listener.key}.{word}", advice)
         for listener in listeners
-        if listener.unix_path is not None
+        for word, message, advice in (*_tls_problems(listener, get), *_access_problems(listener))
     ]
+
+
+def _tls_problems(listener: Listener, get: Lookup) -> Iterator[tuple[str, str, str | None]]:
+    tls = listener.tls
+    if tls is None:
+        return
+    if tls.identity is None:
+        yield "certfile", "a listener with TLS needs a certificate", "name a PEM file"
+    if old := [version for version in tls.versions if version in ("tlsv1", "tlsv1.1")]:
+        yield "tls_version", f"{old[0]} is not safe and not offered", "use tlsv1.2 and tlsv1.3"
+    if tls.cafile is None and (tls.require_certificate or listener.use_identity_as_username):
+        yield "cafile", "clients' certificates are asked for and cannot be checked without", None
+    if listener.kind == "ssl" and get(f"{listener.key}.psk_support"):
+        yield "psk_support", "pre-shared keys are not supported", "use certificates"
+
+
+def _access_problems(listener: Listener) -> Iterator[tuple[str, str, str | None]]:
+    if listener.forwarding is not None and not listener.forwarding.trusted:
+        yield "proxy_xff_trusted_intermediate", "nobody is trusted, so every client would be refused", None
+    for word, names in (("auth_plugins", listener.auth_plugins), ("authz_plugins", listener.authz_plugins)):
+        if names is not None and not names:
+            yield word, "names nobody, so every client would be refused", None
 
 
 def _doubles(listeners: list[Listener]) -> list[Problem]:

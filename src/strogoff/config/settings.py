@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from strogoff.config.errors import ConfigError, Problem
 from strogoff.config.extension import NO_EXTENSION, Extension
 from strogoff.config.keys import Activity, Key, KeyTable, key_table, levels, split_key
-from strogoff.config.listeners import Listener, collect_listeners
+from strogoff.config.listeners import HTTP_FAMILIES, MQTT_FAMILIES, Listener, collect_listeners
 from strogoff.config.notes import Note, NoteKind, notes_on_effect
 from strogoff.config.placeholders import PlaceholderError, Placeholders
 from strogoff.config.sources import DEFAULT, Assignment, Source
@@ -37,7 +37,7 @@ class Setting:
 class Configuration:
     """A checked configuration. Immutable; `runtime.change` makes another one.
 
-    `listeners` are those that this version opens, `all_listeners` also the others. `notes` are for the user. `table`
+    `listeners` are those for MQTT, `all_listeners` also the others. `notes` are for the user. `table`
     has the keys that there are, those of plugins among them.
     """
 
@@ -73,6 +73,11 @@ class Configuration:
         client asks.
         """
         return {key.name: self.get(key.name) for key in self.table if key.activity is Activity.ENGINE}
+
+    @property
+    def http_listeners(self) -> tuple[Listener, ...]:
+        """The listeners for HTTP, in the order of the file."""
+        return tuple(listener for listener in self.all_listeners if listener.kind in HTTP_FAMILIES)
 
     @property
     def node_name(self) -> str:
@@ -145,7 +150,7 @@ def build_configuration(
         raise ConfigError(list(dict.fromkeys(found)))
     told += about_listeners
     told += notes_on_effect({name: (setting.key, setting.source) for name, setting in assigned.items()})
-    active = tuple(listener for listener in listeners if listener.is_active)
+    active = tuple(listener for listener in listeners if listener.kind in MQTT_FAMILIES)
     return Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
 
 

@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 
 from strogoff.config.addresses import Address, UnixSocket, read_address
 from strogoff.config.quantities import bytes_of, duration_ms_of, span_seconds_of
+from strogoff.config.socket_options import SocketOptions, read_socket_options
 
 __all__ = ["INHERIT", "Inherit", "NotOfTypeError", "Reading", "Value", "ValueType", "type_named"]
 
@@ -32,7 +33,9 @@ class Inherit(enum.Enum):
 
 INHERIT = Inherit.INHERIT
 
-Value: TypeAlias = bool | int | str | tuple[int, ...] | tuple[str, ...] | Address | UnixSocket | Inherit | None
+Value: TypeAlias = (
+    bool | int | str | tuple[int, ...] | tuple[str, ...] | Address | UnixSocket | SocketOptions | Inherit | None
+)
 
 
 class NotOfTypeError(ValueError):
@@ -248,6 +251,20 @@ class Endpoint:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SocketOptionList:
+    """Options of listening sockets."""
+
+    expected: str = "options of sockets such as [{nodelay, true}, {backlog, 1024}]"
+
+    def read(self, text: str) -> Reading:
+        """`SocketOptions`."""
+        try:
+            return Reading(read_socket_options(text))
+        except ValueError as error:
+            raise _refuse(self.expected, text, str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class AnyOf:
     """Several types; the first that accepts a text reads it."""
 
@@ -363,6 +380,7 @@ _BUILDERS: dict[str, Callable[[str], ValueType]] = {
     "listening": lambda _: Endpoint(unix=True),
     "bytesize": _bytes,
     "bytesizes": _sizes,
+    "socketoptions": lambda _: SocketOptionList(),
     "span": _span,
     "duration": lambda _: Quantity("a duration such as 1h30m or 500ms", duration_ms_of),
     "percent": lambda _: Quantity("a percentage from 0% to 100%", _percent_of, 0, 100),

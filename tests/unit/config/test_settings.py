@@ -105,18 +105,110 @@ def test_the_other_options_of_a_listener_are_honoured() -> None:
     """
     first, second = configured(text).listeners
     assert (first.address, first.allow_anonymous, first.max_connection_lifetime) == ("::1", True, 60)
-    assert first.buffer_sizes == second.buffer_sizes == (1, 2, 3)
+    sockets = [(item.socket_options.send_buffer, item.socket_options.receive_buffer) for item in (first, second)]
+    assert sockets == [(1, 2), (1, 2)]
     assert (second.allow_anonymous, second.max_connection_lifetime) == (None, 0)
 
 
-def test_listeners_that_cannot_be_opened_yet_are_told_apart() -> None:
-    text = "listener.tcp.a = local:/run/m.sock:0\nlistener.ssl.b = 8883\nlistener.vmq.c.max_connections = 3"
+def test_listeners_of_each_kind_are_told_apart() -> None:
+    text = "listener.tcp.a = local:/run/m.sock:0\nlistener.http.b = 8888\nlistener.vmq.c.max_connections = 3"
     configuration = configured(text)
-    assert configuration.listeners == ()
-    assert [item.key for item in configuration.all_listeners] == ["listener.tcp.a", "listener.ssl.b", "listener.vmq.c"]
+    assert [item.key for item in configuration.listeners] == ["listener.tcp.a"]
+    assert [item.key for item in configuration.http_listeners] == ["listener.http.b"]
+    assert [item.is_active for item in configuration.all_listeners] == [True, True, False]
     assert configuration.all_listeners[0].unix_path == "/run/m.sock"
     assert configuration.all_listeners[2].port == 44053
-    assert any("listener.tcp.a" in note for note in notes_of(configuration, NoteKind.NOT_ACTIVE_YET))
+    assert any("listener.vmq.c" in note for note in notes_of(configuration, NoteKind.NOT_ACTIVE_YET))
+
+
+def test_options_of_tls_are_inherited() -> None:
+    text = """
+    listener.ssl.certfile = family.pem
+    listener.ssl.keyfile = family.key
+    listener.ssl.require_certificate = on
+    listener.ssl.cafile = ca.pem
+    listener.ssl.a = 127.0.0.1:8883
+    listener.ssl.b = 127.0.0.1:8884
+    listener.ssl.b.certfile = own.pem
+    listener.ssl.b.require_certificate = off
+    listener.ssl.b.tls_version = tlsv1.3
+    listener.ssl.b.ciphers = TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384
+    listener.ssl.b.sni.shop.certfile = shop.pem
+    listener.ssl.b.tls_handshake_timeout = 700
+    """
+    first, second = configured(text).listeners
+    assert first.tls is not None
+    assert second.tls is not None
+    assert first.tls.identity is not None
+    assert second.tls.identity is not None
+    assert [str(path) for path in first.tls.paths] == ["family.pem", "family.key", "ca.pem"]
+    assert [str(path) for path in second.tls.paths] == ["own.pem", "family.key", "shop.pem", "ca.pem"]
+    assert (first.tls.require_certificate, second.tls.require_certificate) == (True, False)
+    assert (first.tls.versions, second.tls.versions) == (("tlsv1.2", "tlsv1.3"), ("tlsv1.3",))
+    assert second.tls.ciphers == ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
+    assert (first.tls_handshake_timeout, second.tls_handshake_timeout) == (5_000, 700)
+
+
+def test_limits_of_connections_are_inherited() -> None:
+    text = """
+    listener.max_connection_rate = 100
+    listener.max_connections = 5000
+    listener.ws.a = 127.0.0.1:8080
+    listener.tcp.b = 127.0.0.1:1883
+    listener.tcp.max_connections = 7
+    listener.tcp.b.max_connection_rate = infinity
+    """
+    first, second = configured(text).listeners
+    assert (first.max_connection_rate, first.max_connections) == (100, 5_000)
+    assert (second.max_connection_rate, second.max_connections) == (None, 7)
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("", "listener.ssl.a.certfile: a listener with TLS needs a certificate; name a PEM file"),
+        ("tls_version = tlsv1.1", "listener.ssl.a.tls_version: tlsv1.1 is not safe and not offered"),
+        ("require_certificate = on", "listener.ssl.a.cafile: clients' certificates are asked for"),
+        ("psk_support = on", "listener.ssl.a.psk_support: pre-shared keys are not supported; use certificates"),
+        ("auth_plugins = []", "listener.ssl.a.auth_plugins: names nobody"),
+        ("tls_versions = tlsv1.3", "did you mean listener.ssl.a.tls_version?"),
+    ],
+)
+def test_a_listener_that_could_not_open_is_told_when_the_file_is_read(option: str, sentence: str) -> None:
+    text = "listener.ssl.a = 8883\n" + (f"listener.ssl.a.{option}" if option else "")
+    assert any(sentence in problem for problem in problems_of(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("[]", ""),
+        ("[{nodelay, true}, {linger, {true, 0}}, {send_timeout, 30000}]", "linger 0"),
+        (
+            "[{nodelay,false},{backlog,100},{sndbuf,4096},{recbuf,8192},{keepalive,true},{reuseport,true}]",
+            "nodelay False, keepalive True, backlog 100, send_buffer 4096, receive_buffer 8192, reuse_port True",
+        ),
+    ],
+)
+def test_socket_options_are_read_in_vernemqs_notation(text: str, changed: str) -> None:
+    (listener,) = configured(f"listener.tcp.a = 1883\ntcp_listen_options = {text}").listeners
+    assert str(listener.socket_options) == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("nodelay", "the options stand in brackets"),
+        ("[nodelay]", "is not written {NAME, VALUE}"),
+        ("[{nodelay, 1}]", "nodelay has to be true or false, not 1"),
+        ("[{backlog, 0}]", "backlog has to be a number from 1 to 65535, not 0"),
+        ("[{linger, 5}]", "linger is written {linger, {true, SECONDS}}"),
+        ("[{ttl, 5}]", "there is no option ttl: expected nodelay"),
+    ],
+)
+def test_a_socket_option_that_cannot_be_is_named(text: str, sentence: str) -> None:
+    (problem,) = problems_of(f"listener.tcp.a = 1883\ntcp_listen_options = {text}")
+    assert sentence in problem
 
 
 def test_an_option_of_a_listener_without_address_is_remarked_upon() -> None:

@@ -1,0 +1,1 @@
+"""Where clients come in: opening listeners, changing them at run time, and the certificates that they present."""

@@ -1,0 +1,186 @@
+"""HTTP listeners of a running broker: metrics, health, TLS, and peers who mean no good."""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+from broker_process import BrokerProcess, StartBroker, free_port
+from certificates import CertificateAuthority
+from unit.http.test_prometheus import read
+
+
+class Web:
+    """A broker with an HTTP listener on a port of its own."""
+
+    def __init__(self, broker: BrokerProcess, port: int) -> None:
+        self.broker = broker
+        self.port = port
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        body = response.read().decode()
+        connection.close()
+        return response.status, body, response.headers
+
+
+@pytest.fixture
+def web(own_broker: StartBroker) -> Web:
+    port = free_port()
+    return Web(own_broker({"listener.http.default": f"127.0.0.1:{port}"}), port)
+
+
+def test_metrics_are_those_of_the_node_in_the_format_of_prometheus(web: Web) -> None:
+    status, body, headers = web.get("/metrics")
+    samples = read(body)
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert samples["vernemq_socket_open"][0][0] == 'node="VerneMQ@127.0.0.1"'
+    labels = [labels for labels, _ in samples["vernemq_mqtt_connect_received"]]
+    assert labels == [f'node="VerneMQ@127.0.0.1",mqtt_version="{version}"' for version in (4, 5)]
+    assert "vernemq_plugin_hook_errors" in samples
+
+
+@pytest.mark.parametrize(
+    ("method", "accept", "expected"),
+    [
+        ("HEAD", "*/*", 200),
+        ("OPTIONS", "*/*", 200),
+        ("POST", "*/*", 405),
+        ("GET", "text/plain;q=0.5", 200),
+        ("GET", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", 200),
+        ("GET", "application/json", 406),
+    ],
+)
+def test_metrics_are_asked_for_in_ways_that_there_are(web: Web, method: str, accept: str, expected: int) -> None:
+    assert web.get("/metrics", method, Accept=accept)[0] == expected
+
+
+def test_the_names_of_metrics_may_begin_otherwise(own_broker: StartBroker) -> None:
+    port = free_port()
+    web = Web(own_broker({"listener.http.default": f"127.0.0.1:{port}", "prometheus_namespace": "''"}), port)
+    assert "socket_open" in read(web.get("/metrics")[1])
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ping", "/health/live", "/health/ready", "/health/listeners"])
+def test_a_node_that_serves_clients_is_well(web: Web, path: str) -> None:
+    status, body, headers = web.get(path)
+    assert (status, json.loads(body)) == (200, {"status": "OK"})
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_listener_that_was_stopped_is_told(web: Web) -> None:
+    web.broker.admin("listener", "stop", "address=127.0.0.1", f"port={web.broker.port}")
+    reason = "Listeners are not ready: [mqtt]"
+    assert json.loads(web.get("/health/listeners")[1]) == {"status": "DOWN", "reason": reason}
+    for path in ("/health", "/health/ready", "/health/listeners_full_cluster"):
+        status, body, _ = web.get(path)
+        assert (status, json.loads(body)) == (503, {"status": "DOWN", "reasons": [reason]})
+    assert web.get("/health/ping")[0] == 200
+    web.broker.admin("listener", "restart", "address=127.0.0.1", f"port={web.broker.port}")
+    assert web.get("/health")[0] == 200
+
+
+def test_health_answers_while_the_node_starts(own_broker: StartBroker, tmp_path: Path) -> None:
+    port, gate = free_port(), tmp_path / "gate"
+    (tmp_path / "slow.py").write_text(
+        "import asyncio, pathlib\nfrom strogoff.plugins import Plugin\n\nclass Slow(Plugin):\n    name = 'slow'\n"
+        f"    async def start(self):\n        while not pathlib.Path({str(gate)!r}).exists():\n"
+        "            await asyncio.sleep(0.01)\n"
+    )
+    broker = own_broker({"listener.http.default": f"127.0.0.1:{port}"})
+    broker.stop()
+    broker.settings = {**broker.settings, "plugins.slow": True, "plugins.slow.path": str(tmp_path)}
+    web = Web(broker, port)
+    broker.launch()
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            status, body, _ = web.get("/health/ready")
+            break
+        except OSError:
+            assert time.monotonic() < deadline, broker.log_tail()
+            time.sleep(0.02)
+    assert (status, json.loads(body)["reasons"]) == (503, ["the node is in the phase booting"])
+    assert web.get("/health/live")[0] == 200
+    gate.touch()
+    broker.await_answer()
+    assert web.get("/health/ready")[0] == 200
+
+
+def test_a_listener_serves_the_modules_that_it_names(own_broker: StartBroker) -> None:
+    one, other = free_port(), free_port()
+    broker = own_broker(
+        {
+            "listener.http.one": f"127.0.0.1:{one}",
+            "listener.http.one.http_modules": "[vmq_health_http]",
+            "listener.http.other": f"127.0.0.1:{other}",
+            "http_modules": "[vmq_metrics_http]",
+        }
+    )
+    served = {port: [Web(broker, port).get(path)[0] for path in ("/health", "/metrics")] for port in (one, other)}
+    assert served == {one: [200, 404], other: [404, 200]}
+
+
+def test_an_unknown_path_has_nothing_to_say(web: Web) -> None:
+    status, body, _ = web.get("/nothing")
+    assert (status, body) == (404, "")
+
+
+def test_https_presents_its_certificate_and_a_new_one_without_a_restart(
+    own_broker: StartBroker, tmp_path: Path
+) -> None:
+    authority, port = CertificateAuthority(), free_port()
+    certificate, key = authority.issue("localhost", names=("localhost",)).write(tmp_path, "server")
+    ca = authority.write(tmp_path)
+    broker = own_broker(
+        {
+            "listener.https.default": f"127.0.0.1:{port}",
+            "listener.https.certfile": str(certificate),
+            "listener.https.keyfile": str(key),
+        }
+    )
+    context = ssl.create_default_context(cafile=str(ca))
+
+    def presented() -> bytes:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        with context.wrap_socket(plain, server_hostname="localhost") as secured:
+            secured.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert secured.recv(100).startswith(b"HTTP/1.1 200")
+            return secured.getpeercert(binary_form=True) or b""
+
+    first = presented()
+    authority.issue("localhost", names=("localhost",)).write(tmp_path, "server")
+    broker.await_log("certificates read again")
+    assert presented() != first
+
+
+def test_a_listener_that_cannot_open_leaves_the_node_running(own_broker: StartBroker) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        broker = own_broker({"listener.http.default": f"127.0.0.1:{taken.getsockname()[1]}"})
+        broker.await_log("an HTTP listener cannot open")
+        assert "not_running" in broker.admin("listener", "show")
+
+
+def test_those_who_say_nothing_do_not_keep_others_out(web: Web) -> None:
+    silent = [socket.create_connection(("127.0.0.1", web.port)) for _ in range(200)]
+    for connection in silent[:100]:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+    assert web.get("/metrics")[0] == 200
+    for connection in silent:
+        connection.close()
+
+
+def test_a_request_that_is_too_large_is_refused(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=10) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 200_000)
+        assert connection.recv(20).startswith(b"HTTP/1.1 4")
+    assert web.get("/metrics")[0] == 200

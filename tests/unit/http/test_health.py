@@ -1,0 +1,34 @@
+"""What the health paths say, as a table of states."""
+
+import pytest
+
+from strogoff.http import health
+from strogoff.phases import NodeHealth, Phase
+
+RUNNING = (("tcp", True), ("ssl", True))
+STOPPED = (("tcp", True), ("ssl", False), ("ws", False))
+
+
+@pytest.mark.parametrize(
+    ("state", "node", "ready", "live"),
+    [
+        (NodeHealth(Phase.BOOTING), False, False, True),
+        (NodeHealth(Phase.JOINING), False, False, True),
+        (NodeHealth(Phase.SYNCING), False, False, True),
+        (NodeHealth(Phase.READY, RUNNING), True, True, True),
+        (NodeHealth(Phase.READY, STOPPED), False, False, True),
+        (NodeHealth(Phase.DRAINING, RUNNING), False, False, True),
+        (NodeHealth(Phase.STOPPED), False, False, False),
+    ],
+)
+def test_a_node_is_well_when_it_serves_clients(state: NodeHealth, node: bool, ready: bool, live: bool) -> None:
+    assert (health.node(state).is_well, health.ready(state).is_well, health.live(state).is_well) == (node, ready, live)
+    assert health.cluster(state).is_well is node
+    assert health.ping(state).is_well
+
+
+def test_reasons_name_what_is_in_the_way() -> None:
+    assert health.node(NodeHealth(Phase.JOINING)).reasons[0] == "Node has not joined cluster"
+    assert health.ready(NodeHealth(Phase.BOOTING)).reasons == ("the node is in the phase booting",)
+    stopped = NodeHealth(Phase.READY, STOPPED)
+    assert health.listeners(stopped).reasons == ("Listeners are not ready: [mqtts,mqttws]",)

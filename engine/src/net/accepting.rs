@@ -16,7 +16,7 @@ use crate::transport::Transport;
 
 use super::slot::Slot;
 use super::worker::{FIRST_LISTENER, Worker};
-use super::{Acceptor, ListenerState, Mail, Mailbox};
+use super::{Acceptor, Kind, ListenerState, Mail, Mailbox};
 
 /// Connections accepted before those that are open get their turn.
 const ACCEPTS_MAX: usize = 256;
@@ -114,9 +114,12 @@ impl Worker {
         let key = self.slots.vacant_key();
         let watched = self.poll.registry().register(&mut socket, Token(key), Interest::READABLE);
         let kind = listener.options.kind;
-        let opened = watched.and_then(|()| match kind.is_tls() || kind.is_websocket() {
-            true => Transport::layered(socket, listener.tls.load().as_deref()),
-            false => Ok(Transport::plain(socket)),
+        let opened = watched.and_then(|()| {
+            if kind == Kind::Tcp {
+                Ok(Transport::plain(socket))
+            } else {
+                Transport::layered(socket, listener.tls.load().as_deref())
+            }
         });
         let transport = match opened {
             Ok(transport) => transport,

@@ -241,9 +241,9 @@ mod tests {
         let path = path("stale");
         let (acceptor, doorstop, _) = bind_path(&path).unwrap();
         assert_eq!(bind_path(&path).unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
-        drop(acceptor);
+        drop((acceptor, doorstop));
         // As after a crash: the file is there and nobody listens.
-        std::mem::forget(doorstop);
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let (_, doorstop, _) = bind_path(&path).unwrap();
         drop(doorstop);
         assert!(!path.exists());

@@ -5,9 +5,9 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 
 use mio::{Interest, Token};
-use std::os::fd::AsRawFd;
 
 use crate::broker::Peer;
 use crate::broker::events::Level;
@@ -33,7 +33,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn failed(detail: impl ToString) -> Self {
+    fn failed(detail: &dyn ToString) -> Self {
         Self::Failed(detail.to_string())
     }
 }
@@ -136,10 +136,10 @@ impl Worker {
                 slot.is_readable = false;
                 return Outcome::Waiting;
             }
-            Err(error) => return Outcome::failed(error),
+            Err(error) => return Outcome::failed(&error),
         };
         if !take_off(slot, &mut self.scratch[..header.size]) {
-            return Outcome::failed("the header could not be read");
+            return Outcome::failed(&"the header could not be read");
         }
         match header.source {
             Source::Socket => {}
@@ -159,7 +159,7 @@ impl Worker {
         let (client, received) = match slot.transport.shake_hands(&mut self.scratch) {
             Ok(progress) => progress,
             Err(Fault::Socket(_)) => return Outcome::Left,
-            Err(fault) => return Outcome::failed(fault),
+            Err(fault) => return Outcome::failed(&fault),
         };
         slot.has_begun |= received.count > 0;
         slot.is_readable = received.has_more;
@@ -172,7 +172,7 @@ impl Worker {
                 if client.common_name.is_none() {
                     let detail = "the client's certificate has no common name (CN), which the listener takes for the user \
                                   name (use_identity_as_username)";
-                    return Outcome::failed(detail);
+                    return Outcome::failed(&detail);
                 }
                 introduce(slot).username = client.common_name;
             }
@@ -195,7 +195,7 @@ impl Worker {
                 slot.has_begun = true;
                 upgrade(slot, &buffer[..kept + count], kept)
             }
-            Err(fault) => Outcome::failed(fault),
+            Err(fault) => Outcome::failed(&fault),
         };
         self.read_buffer = buffer;
         outcome
@@ -226,7 +226,8 @@ impl Worker {
         }
         match slot.stage {
             Stage::Draining => self.finish(key),
-            _ if slot.opening != Opening::Done => self.open_up(key),
+            // The read that follows goes on with it.
+            _ if slot.opening != Opening::Done => slot.is_readable = true,
             _ => {
                 // Errors are met again, and dealt with, by whoever reads or writes next.
                 slot.wants_write = !slot.transport.flush().unwrap_or(true);
@@ -280,7 +281,7 @@ fn upgrade(slot: &mut Slot, request: &[u8], seen: usize) -> Outcome {
         Err(refusal) => {
             // Whether it arrives or not, the connection is over.
             let _ = answer(slot, &refusal.answer());
-            Outcome::failed(refusal.detail)
+            Outcome::failed(&refusal.detail)
         }
     }
 }

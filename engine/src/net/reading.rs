@@ -41,7 +41,22 @@ impl Progress {
 
 impl Worker {
     /// Reads once from a connection, if that makes sense now, and processes what came.
+    #[inline]
     pub(super) fn read(&mut self, key: usize) {
+        let Some(slot) = self.slots.get(key) else { return };
+        if !slot.transport.is_layered() && slot.opening == Opening::Done {
+            return self.read_once(key);
+        }
+        // Layers interpret bytes of strangers: a bug that these bring to light ends this connection and no other.
+        if catch_unwind(AssertUnwindSafe(|| self.read_once(key))).is_err() {
+            if self.read_buffer.is_empty() {
+                self.read_buffer = vec![0; READ_BYTES];
+            }
+            self.on_bug(key);
+        }
+    }
+
+    fn read_once(&mut self, key: usize) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if !slot.may_read(self.cx.now) {
             return;
@@ -169,14 +184,18 @@ impl Worker {
     /// Processes bytes of a connection; a bug that they bring to light ends that connection and no other.
     pub(super) fn process(&mut self, key: usize, input: &[u8]) {
         if catch_unwind(AssertUnwindSafe(|| self.process_bytes(key, input))).is_err() {
-            // What is half done belongs to this connection alone; locks are released by unwinding.
-            self.batch.abandon();
-            self.cx.notices.clear();
-            self.cx.tally.add(Counter::Panic, 1);
-            let message = "a bug in the broker was met while a packet was processed; please report it";
-            self.node.log(&mut self.cx, Level::Error, message, Vec::new());
-            self.close(key, Ending::broken(ReasonCode::UNSPECIFIED_ERROR, "an internal error"));
+            self.on_bug(key);
         }
+    }
+
+    fn on_bug(&mut self, key: usize) {
+        // What is half done belongs to this connection alone; locks are released by unwinding.
+        self.batch.abandon();
+        self.cx.notices.clear();
+        self.cx.tally.add(Counter::Panic, 1);
+        let message = "a bug in the broker was met while a packet was processed; please report it";
+        self.node.log(&mut self.cx, Level::Error, message, Vec::new());
+        self.close(key, Ending::broken(ReasonCode::UNSPECIFIED_ERROR, "an internal error"));
     }
 
     /// Processes bytes of a connection and keeps what could not be used yet.

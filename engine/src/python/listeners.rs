@@ -26,7 +26,7 @@ struct Keywords<'py> {
 
 impl<'py> Keywords<'py> {
     fn of(given: Option<&Bound<'py, PyDict>>, py: Python<'py>) -> PyResult<Self> {
-        Ok(Self { given: given.map_or_else(|| Ok(PyDict::new(py)), |given| given.copy())? })
+        Ok(Self { given: given.map_or_else(|| Ok(PyDict::new(py)), PyDictMethods::copy)? })
     }
 
     /// The value of a name, if it is given. An error names it.

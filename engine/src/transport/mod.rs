@@ -8,6 +8,8 @@
 //! are out ([`Transport::flush`]) the connection counts as blocked.
 
 pub mod proxy;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod websocket;
 
@@ -158,7 +160,8 @@ impl Layers {
         let Some(websocket) = websocket else { return below(into) };
         let mut received = websocket.read(into, below)?;
         if websocket.has_something_to_say() {
-            received.wants_write |= !self.flush(socket)?;
+            // As in TLS: what was read counts, even where nothing can be written any more.
+            received.wants_write |= !self.flush(socket).unwrap_or(true);
         }
         Ok(received)
     }

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: who the client of a proxy is (HAProxy's `proxy-protocol.txt`).
+//! The PROXY protocol, versions 1 and 2: who the client of a proxy is (`proxy-protocol.txt` of `HAProxy`).
 //!
 //! Pure: give it what has come, again and again from the begin, until it says that the header is whole or can never be.
 
@@ -86,7 +86,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
     let mut word = || words.next().ok_or(BAD);
     let (source, destination): (IpAddr, IpAddr) =
         (word()?.parse().map_err(|_| BAD)?, word()?.parse().map_err(|_| BAD)?);
-    let (port, to_port) = (parse_port(word()?)?, parse_port(word()?)?);
+    let (port, to_port) = (parse_port(word()?).ok_or(BAD)?, parse_port(word()?));
     let is_family = match family {
         "TCP4" => source.is_ipv4() && destination.is_ipv4(),
         "TCP6" => source.is_ipv6() && destination.is_ipv6(),
@@ -95,13 +95,13 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
     if !is_family || words.next().is_some() || to_port.is_none() {
         return Err(BAD);
     }
-    header(Source::Inet(SocketAddr::new(source, port.ok_or(BAD)?)))
+    header(Source::Inet(SocketAddr::new(source, port)))
 }
 
 /// A port without sign or leading zero.
-fn parse_port(word: &str) -> Result<Option<u16>, ProxyError> {
+fn parse_port(word: &str) -> Option<u16> {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
-    Ok(if is_plain { word.parse().ok() } else { None })
+    word.parse().ok().filter(|_| is_plain)
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {

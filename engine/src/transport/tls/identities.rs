@@ -40,8 +40,8 @@ impl Identities {
         for identity in given {
             let certified = Arc::new(read_identity(provider, identity)?);
             first.get_or_insert_with(|| Arc::clone(&certified));
-            let names = if identity.names.is_empty() { names_in(&certified) } else { identity.names.clone() };
-            for name in names {
+            let server_names = if identity.names.is_empty() { names_in(&certified) } else { identity.names.clone() };
+            for name in server_names {
                 named.entry(name.to_ascii_lowercase()).or_default().push(Arc::clone(&certified));
             }
         }

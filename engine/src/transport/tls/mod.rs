@@ -71,12 +71,14 @@ impl TlsLayer {
             if let Some(fault) = self.fault.take() {
                 return Err(Fault::Tls(fault));
             }
-            received.wants_write = !flushed?;
             if !self.connection.is_handshaking() {
-                // The last flight may wait for the socket: what is written later waits behind it.
+                // Our last flight may wait for the socket, then what is written later waits behind it; or the client may be
+                // gone already, then what it has sent is still to be read.
+                received.wants_write = !flushed.unwrap_or(true);
                 received.has_more = true;
                 return Ok(true);
             }
+            received.wants_write = !flushed?;
             if received.wants_write || received.is_over {
                 return Ok(false);
             }
@@ -141,7 +143,8 @@ impl TlsLayer {
         }
         received.is_over |= self.is_over && received.count == 0;
         received.has_more |= self.has_more() || (self.is_over && received.count > 0);
-        received.wants_write = !self.flush(socket)?;
+        // A socket that takes nothing any more may still have something to read.
+        received.wants_write = !self.flush(socket).unwrap_or(true);
         Ok(received)
     }
 

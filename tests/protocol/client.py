@@ -71,9 +71,11 @@ def dial(port: int) -> socket.socket:
 
 
 class Client:
-    """One connection. The version decides how packets are written and read."""
+    """One connection: to a port of the loopback interface, or one that is there. The version decides how packets are written
+    and read.
+    """
 
-    def __init__(self, connection: Connection, version: Version) -> None:
+    def __init__(self, where: int | Connection, version: Version) -> None:
         self.version = version
         self.client_id = ""
         self.referee = Referee(version)
@@ -82,7 +84,7 @@ class Client:
         self._outgoing = bytearray()
         self._closed = False
         self._packet_ids = itertools.cycle(range(1, 65_536))
-        self._socket = connection
+        self._socket = dial(where) if isinstance(where, int) else where
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ import pytest
 
 from protocol import requests
 from protocol.answers import Connack, Publish, parse
-from protocol.client import Client, dial
+from protocol.client import Client
 from protocol.marks import V3, V5
 from protocol.requests import Filter
 from protocol.wire import Properties, Property, Version, ViolationError, packet, property_block, string, u16
@@ -101,7 +101,7 @@ def served(opened: list[Client | Script], answer: bytes, properties: Properties 
     """A client of version 5 that sent CONNECT, SUBSCRIBE and PINGREQ to a server that answers with these bytes."""
     script = Script(answer)
     opened.append(script)
-    client = Client(dial(script.port), V5)
+    client = Client(script.port, V5)
     opened.append(client)
     client.referee.agree(properties)
     data = requests.connect(V5, "c", properties=properties) + requests.subscribe(V5, 7, [Filter("a"), Filter("b")])
@@ -181,5 +181,5 @@ def test_a_refusal_with_another_reason_code_fails_the_test(opened: list[Client |
 
 
 def test_a_scripted_server_is_closed_with_its_client() -> None:
-    with closing(Script(b"")) as script, closing(Client(dial(script.port), V3)) as client:
+    with closing(Script(b"")) as script, closing(Client(script.port, V3)) as client:
         client.expect_closed()

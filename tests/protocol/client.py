@@ -71,8 +71,9 @@ def dial(port: int) -> socket.socket:
 
 
 class Client:
-    """One connection: to a port of the loopback interface, or one that is there. The version decides how packets are written
-    and read.
+    """One connection: to a port of the loopback interface, or one that is there already.
+
+    The version decides how packets are written and read.
     """
 
     def __init__(self, where: int | Connection, version: Version) -> None:

@@ -5,7 +5,7 @@
 //! 1. a shard of the [`Registry`] (who has which client id),
 //! 2. one session ([`SessionRef::lock`]), never two at a time,
 //! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections,
-//!    mailboxes of workers: leaves, nothing is locked under them.
+//!    mailboxes of workers, layers of a [`Transport`](crate::transport::Transport): leaves, nothing is locked under them.
 //!
 //! One exception: a further connection of a shared client id (`allow_multiple_sessions`) may lock the session that it
 //! belongs to, never the other way round.

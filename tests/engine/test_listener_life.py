@@ -140,7 +140,9 @@ def test_options_of_sockets_are_taken(running: Running) -> None:
         "receive_buffer": 50_000,
     }
     listener = listen(running, "tcp", linger=1, reuse_port=True, **options)
-    network(listener).connect(Version.V5).disconnect()
+    clients = network(listener)
+    clients.connect(Version.V5).disconnect()
+    clients.close()
     again = running.engine.open_listener("again", "tcp", "127.0.0.1", listener.port, reuse_port=True)
     assert again.port == listener.port
 

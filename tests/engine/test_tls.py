@@ -378,7 +378,9 @@ def test_a_client_that_goes_without_a_word_is_no_failure(
 ) -> None:
     listener = listen(running, "ssl", tls=tls_config(server))
     dial(listener.port).close()
-    network(listener, dial_tls(client_context(authority))).connect(Version.V5).disconnect()
+    clients = network(listener, dial_tls(client_context(authority)))
+    clients.connect(Version.V5).disconnect()
+    clients.close()
     eventually(lambda: active(running, listener.name) == 0, "both are gone")
     assert running.metric("tls_handshake_error") == 0
 

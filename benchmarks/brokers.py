@@ -29,6 +29,30 @@ max_offline_messages = 100000
 platform_data_dir = {directory}/data
 log.console.level = error
 """
+_STROGOFF_LAYERED = """\
+listener.ssl.ecdsa = 127.0.0.1:{ecdsa}
+listener.ssl.ecdsa.certfile = {directory}/ecdsa.crt
+listener.ssl.ecdsa.keyfile = {directory}/ecdsa.key
+listener.ssl.rsa = 127.0.0.1:{rsa}
+listener.ssl.rsa.certfile = {directory}/rsa.crt
+listener.ssl.rsa.keyfile = {directory}/rsa.key
+listener.ws.default = 127.0.0.1:{websocket}
+"""
+_WITH_RULES = _STROGOFF + "vmq_acl.acl_file = {directory}/vmq.acl\n"
+_WITH_HOOK = _STROGOFF + "plugins.vmq_acl = off\nplugins.asked = on\nplugins.asked.path = {directory}\n"
+_PLUGIN = """\
+from strogoff.plugins import OK, Plugin
+
+
+class Asked(Plugin):
+    name = "asked"
+
+    def auth_on_publish(self, request):
+        return OK
+
+    def auth_on_subscribe(self, request):
+        return OK
+"""
 _MOSQUITTO = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -37,6 +61,16 @@ set_tcp_nodelay true
 max_inflight_messages 1000
 max_queued_messages 0
 log_type error
+"""
+_MOSQUITTO_LAYERED = """\
+listener {ecdsa} 127.0.0.1
+certfile {directory}/ecdsa.crt
+keyfile {directory}/ecdsa.key
+listener {rsa} 127.0.0.1
+certfile {directory}/rsa.crt
+keyfile {directory}/rsa.key
+listener {websocket} 127.0.0.1
+protocol websockets
 """
 
 # A CONNECT of MQTT 3.1.1 with a clean session; its CONNACK shows a broker at work.
@@ -79,11 +113,50 @@ BROKERS = {
         "mosquitto",
         shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin"),
         ("-c",),
-        _MOSQUITTO,
+        _MOSQUITTO + _MOSQUITTO_LAYERED,
         ("-h",),
     ),
-    "strogoff": BrokerKind("strogoff", strogoff_program(), ("start", "--config"), _STROGOFF, ("version",)),
+    "strogoff": BrokerKind(
+        "strogoff", strogoff_program(), ("start", "--config"), _STROGOFF + _STROGOFF_LAYERED, ("version",)
+    ),
+    "strogoff-acl": BrokerKind("strogoff-acl", strogoff_program(), ("start", "--config"), _WITH_RULES, ("version",)),
+    # On one core: what a plugin can do is told for one.
+    "strogoff-hook": BrokerKind(
+        "strogoff-hook",
+        shutil.which("taskset"),
+        ("--cpu-list", "0", strogoff_program(), "start", "--config"),
+        _WITH_HOOK,
+        ("--cpu-list", "0", strogoff_program(), "version"),
+    ),
+    # The engine alone, which nobody has told whom to ask.
+    "unchecked": BrokerKind(
+        "unchecked", sys.executable, (str(Path(__file__).with_name("bare_engine.py")),), "{port}", ("--version",)
+    ),
 }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+RULES = 10_000
+
+
+def write_files(directory: Path) -> None:
+    """Certificates, rules and the plugin: what the configurations name."""
+    for name, kind in (("ecdsa", ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")), ("rsa", ("rsa:2048",))):
+        subject = ("-subj", "/CN=localhost", "-days", "2", "-nodes")
+        files = ("-keyout", str(directory / f"{name}.key"), "-out", str(directory / f"{name}.crt"))
+        command = ["openssl", "req", "-x509", "-newkey", *kind, *subject, *files]
+        subprocess.run(command, check=True, capture_output=True, timeout=START_DEADLINE_S)  # noqa: S603
+        # The broker that is compared runs under a user of its own when it is started by root.
+        (directory / f"{name}.key").chmod(0o644)
+    rules = [f"pattern write rule{number}/%c/+/#\n" for number in range(RULES - 2)]
+    (directory / "vmq.acl").write_text("".join([*rules, "topic read #\n", "pattern write bench-+/#\n", "topic #\n"]))
+    (directory / "asked.py").write_text(_PLUGIN)
+    directory.chmod(0o755)
 
 
 @dataclass(slots=True)
@@ -92,6 +165,8 @@ class BrokerRun:
 
     kind: BrokerKind
     port: int = 0
+    ports: dict[str, int] = field(default_factory=dict)
+    """By kind of listener."""
     _directory: Path = field(default_factory=Path)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -114,11 +189,13 @@ class BrokerRun:
         self._stop()
 
     def _start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.ports = {name: _free_port() for name in ("tcp", "ecdsa", "rsa", "websocket")}
+        self.port = self.ports["tcp"]
+        write_files(self._directory)
         configuration = self._directory / "broker.conf"
-        configuration.write_text(self.kind.configuration.format(port=self.port, directory=self._directory))
+        configuration.write_text(
+            self.kind.configuration.format(port=self.port, directory=self._directory, **self.ports)
+        )
         (self._directory / "data").mkdir()
         assert self.kind.program is not None
         with (self._directory / "log").open("wb") as log:

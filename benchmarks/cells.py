@@ -37,6 +37,10 @@ class Cell:
     figures: tuple[Figure, ...]
     lasts: bool = True
     quick_options: tuple[str, ...] = ()
+    listener: str = "tcp"
+    """Which listener of the broker is used: `tcp`, `ecdsa` or `rsa` (TLS with such a certificate), `websocket`."""
+    brokers: tuple[str, ...] = ("mosquitto", "strogoff")
+    """Who is measured; the first is what the others are compared with."""
 
 
 _DELIVERIES = Figure("received_per_s", "deliveries/s", 0)
@@ -123,4 +127,53 @@ _ALL = (
     ),
 )
 
-CELLS: dict[str, Cell] = {cell.name: cell for cell in _ALL}
+_CONNECTS = (
+    Figure("connects_per_s", "connects/s", 0),
+    Figure("broker_cpu_us_per_connection", "broker CPU µs/connect", 1),
+    Figure("connect_us.p99", "connect p99 µs", 0),
+)
+_SUITE = ("--tls-version", "1.3", "--cipher", "TLS_AES_128_GCM_SHA256")
+_STORM = ("--connections", "5000", "--hold", "0.2")
+_QUICK_STORM = ("--connections", "1000", "--hold", "0.2")
+
+
+def _over(listener: str, name: str, title: str, options: tuple[str, ...]) -> Cell:
+    pairs = ("--pairs", "50", "--qos", "0", "--outstanding", "5000")
+    return Cell(name, title, "p2p", (*pairs, *options), _TRAFFIC, listener=listener)
+
+
+_LAYERED = (
+    *(
+        Cell(
+            f"tls-conn-{key}",
+            f"5,000 full TLS 1.3 handshakes and CONNECTs, {key.upper()} (quick: 1,000)",
+            "conn",
+            (*_STORM, *_SUITE),
+            _CONNECTS,
+            lasts=False,
+            quick_options=(*_QUICK_STORM, *_SUITE),
+            listener=key,
+        )
+        for key in ("ecdsa", "rsa")
+    ),
+    _over("ecdsa", "tls-pairs-q0", "50 pairs, QoS 0, TLS 1.3 with AES-128-GCM", _SUITE),
+    _over("websocket", "ws-pairs-q0", "50 pairs, QoS 0, WebSocket", ()),
+    Cell(
+        "acl-q0",
+        "50 pairs, QoS 0: nothing checked; 10,000 rules",
+        "p2p",
+        ("--pairs", "50", "--qos", "0", "--outstanding", "5000"),
+        _TRAFFIC,
+        brokers=("unchecked", "strogoff-acl"),
+    ),
+    Cell(
+        "hook-q0",
+        "50 pairs, QoS 0: nothing checked; a Python plugin asked about each message, broker on one core",
+        "p2p",
+        ("--pairs", "50", "--qos", "0", "--outstanding", "5000"),
+        _TRAFFIC,
+        brokers=("unchecked", "strogoff-hook"),
+    ),
+)
+
+CELLS: dict[str, Cell] = {cell.name: cell for cell in (*_ALL, *_LAYERED)}

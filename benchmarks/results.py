@@ -12,8 +12,6 @@ from cells import CELLS, Figure
 
 __all__ = ["load_average", "machine_facts", "markdown"]
 
-REFERENCE = "mosquitto"
-
 Run = Mapping[str, Any]
 """One run: `broker`, `cell`, `repetition` and the `report` of `strogoff bench`."""
 
@@ -50,7 +48,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}, "
         f"Python {machine['python']}; " + ", ".join(f"{name} {document['brokers'][name]}" for name in brokers) + ". "
         f"{document['date']}, `{document['command']}`: medians of {document['repetitions']}, lowest and highest in "
-        f"brackets, ratio to {REFERENCE} in parentheses. Generator and broker share the cores.",
+        f"brackets, ratio to the first of a row in parentheses. Generator and broker share the cores.",
         "",
         "| workload | figure | " + " | ".join(brokers) + " |",
         "|---|---|" + "---:|" * len(brokers),
@@ -67,8 +65,9 @@ def _rows(runs: Sequence[Run], brokers: Sequence[str]) -> Iterable[str]:
         of_cell = [run for run in runs if run["cell"] == cell.name]
         for number, figure in enumerate(cell.figures if of_cell else ()):
             values = {name: _found(of_cell, name, figure) for name in brokers}
-            reference = statistics.median(values[REFERENCE]) if values.get(REFERENCE) else None
-            texts = [_text(values[name], figure, None if name == REFERENCE else reference) for name in brokers]
+            first = cell.brokers[0]
+            reference = statistics.median(values[first]) if values.get(first) else None
+            texts = [_text(values[name], figure, None if name == first else reference) for name in brokers]
             yield f"| {cell.title if number == 0 else ''} | {figure.title} | " + " | ".join(texts) + " |"
 
 

@@ -34,7 +34,8 @@ FULL = {"repetitions": 3, "duration": 5.0, "warmup": 1.0, "name": "full"}
 def main() -> int:
     """Run the program; returns its exit status."""
     arguments = _arguments()
-    brokers = [BROKERS[name] for name in arguments.brokers if _is_there(BROKERS[name])]
+    wanted = {name for cell in arguments.cells for name in CELLS[cell].brokers}
+    brokers = [BROKERS[name] for name in arguments.brokers if name in wanted and _is_there(BROKERS[name])]
     if not brokers:
         return 2
     document: dict[str, Any] = {
@@ -120,7 +121,8 @@ def _order(
         for number, name in enumerate(cells):
             first = (repetition + number) % len(brokers)
             for kind in (*brokers[first:], *brokers[:first]):
-                yield CELLS[name], kind, repetition
+                if kind.name in CELLS[name].brokers:
+                    yield CELLS[name], kind, repetition
 
 
 def _measured(cell: Cell, kind: BrokerKind, repetition: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -137,7 +139,18 @@ def _report(cell: Cell, broker: BrokerRun, arguments: argparse.Namespace) -> dic
     options = list(cell.quick_options if arguments.quick and cell.quick_options else cell.options)
     if cell.lasts:
         options += ["--duration", str(arguments.duration), "--warmup", str(arguments.warmup)]
-    options += ["--version", str(arguments.version), "--port", str(broker.port), "--pid", str(broker.pid)]
+    options += [
+        "--version",
+        str(arguments.version),
+        "--port",
+        str(broker.ports[cell.listener]),
+        "--pid",
+        str(broker.pid),
+    ]
+    if cell.listener in ("ecdsa", "rsa"):
+        options.append("--tls")
+    elif cell.listener == "websocket":
+        options.append("--websocket")
     command = [strogoff_program(), "bench", cell.workload, *options, "--json", "--max-time", str(RUN_LIMIT_S)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S + 30, check=False)  # noqa: S603

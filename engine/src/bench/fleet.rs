@@ -17,6 +17,7 @@ use super::histogram::Histogram;
 use super::link::{Link, Phase, ReadStep, SentAt};
 use super::options::Options;
 use super::target::Target;
+use super::wire::Layers;
 use crate::codec::{Publish, QoS, ReasonCode, SubscribeOptions};
 use crate::protocol::client::{Client, Event, Received};
 
@@ -103,6 +104,7 @@ pub struct Fleet {
     /// What the owner sees.
     pub control: Arc<Control>,
     target: Target,
+    layers: Layers,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
@@ -120,6 +122,7 @@ impl Fleet {
     pub fn new(options: &Options, links: Vec<Link>, control: Arc<Control>) -> Result<Self, Cut> {
         let place = |error: io::Error| Cut::Failed(format!("{}:{}: {error}", options.host, options.port));
         let target = Target::resolve(&options.host, options.port, links.len()).map_err(place)?;
+        let layers = Layers::of(options).map_err(Cut::Failed)?;
         let poll = Poll::new().map_err(|error| Cut::Failed(format!("cannot watch sockets: {error}")))?;
         let deadline = control.started_at() + options.max_time;
         Ok(Self {
@@ -127,6 +130,7 @@ impl Fleet {
             tally: Tally::default(),
             control,
             target,
+            layers,
             poll,
             events: Events::with_capacity(1_024),
             buffer: vec![0; BUFFER_SIZE],
@@ -197,7 +201,7 @@ impl Fleet {
         let at = clock::now();
         let Some(link) = self.links.get_mut(index) else { return };
         self.opening += 1;
-        if let Err(error) = link.open(&self.target, index, self.poll.registry(), at) {
+        if let Err(error) = link.open((&self.target, &self.layers), index, self.poll.registry(), at) {
             // So that it counts as one that was under way.
             link.phase = Phase::Opening;
             self.drop_link(index, || error.to_string());
@@ -340,6 +344,7 @@ impl Fleet {
                     self.dirty.push(index);
                 }
             }
+            link.is_read_closed |= event.is_read_closed();
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.readable.push(index);
             }
@@ -364,7 +369,8 @@ impl Fleet {
             Ok(ReadStep::Bytes { filled, new, more }) => {
                 self.tally.reads += 1;
                 self.tally.read_bytes += new as u64;
-                if more {
+                // The end of a connection may be announced together with its last bytes, and is not announced again.
+                if more || link.is_read_closed {
                     self.readable.push(index);
                 }
                 self.packets(index, filled, scenario);

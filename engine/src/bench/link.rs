@@ -1,13 +1,13 @@
 //! One client of the generator: its session, its socket and what waits to be written.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::clock::Nanos;
 use super::target::Target;
+use super::wire::{Layers, Wire};
 use crate::codec::{ProtocolVersion, QoS};
 use crate::protocol::client::{Client, ClientSettings, Kept};
 
@@ -61,13 +61,15 @@ pub struct Link {
     pub output: Vec<u8>,
     /// Whether it is on the list of links with output.
     pub is_dirty: bool,
+    /// The broker has closed its side: what is left to read ends with that.
+    pub is_read_closed: bool,
     /// Whether reading has to wait until the broker takes some of the output.
     pub waits_for_room: bool,
     written: usize,
     /// The beginning of a packet whose rest has not come.
     leftover: Vec<u8>,
     is_blocked: bool,
-    stream: Option<TcpStream>,
+    wire: Option<Wire>,
 }
 
 /// What a read brought.
@@ -99,21 +101,29 @@ impl Link {
             opened_at: 0,
             output: Vec::new(),
             is_dirty: false,
+            is_read_closed: false,
             waits_for_room: false,
             written: 0,
             leftover: Vec::new(),
             is_blocked: false,
-            stream: None,
+            wire: None,
         }
     }
 
     /// Begins to connect.
-    pub fn open(&mut self, target: &Target, index: usize, registry: &Registry, at: Nanos) -> io::Result<()> {
+    pub fn open(
+        &mut self,
+        (target, layers): (&Target, &Layers),
+        index: usize,
+        registry: &Registry,
+        at: Nanos,
+    ) -> io::Result<()> {
         let mut stream = target.connect(index)?;
         registry.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        self.stream = Some(stream);
+        self.wire = Some(Wire::new(stream, layers)?);
         self.phase = Phase::Opening;
         self.opened_at = at;
+        self.is_read_closed = false;
         self.output.clear();
         self.leftover.clear();
         (self.written, self.is_blocked, self.session_present, self.waits_for_room) = (0, false, false, false);
@@ -122,7 +132,7 @@ impl Link {
 
     /// The socket is writable for the first time: whether it stands. `None`: not yet.
     pub fn is_connected(&self) -> io::Result<Option<()>> {
-        let Some(stream) = &self.stream else { return Ok(None) };
+        let Some(stream) = self.wire.as_ref().map(Wire::socket) else { return Ok(None) };
         if let Some(error) = stream.take_error()? {
             return Err(error);
         }
@@ -159,15 +169,15 @@ impl Link {
     /// Reads what fits into `buffer`, after the beginning of a packet that was kept.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadStep> {
-        let Some(stream) = &mut self.stream else { return Ok(ReadStep::Nothing) };
+        let Some(wire) = &mut self.wire else { return Ok(ReadStep::Nothing) };
         let kept = self.leftover.len();
         let Some((head, space)) = buffer.split_at_mut_checked(kept) else {
             return Err(io::Error::other("a packet is larger than the read buffer"));
         };
-        let new = loop {
-            match stream.read(space) {
-                Ok(0) => return Ok(ReadStep::Closed),
-                Ok(new) => break new,
+        let (new, more) = loop {
+            match wire.read(space) {
+                Ok((0, _)) => return Ok(ReadStep::Closed),
+                Ok(read) => break read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadStep::Nothing),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -175,7 +185,7 @@ impl Link {
         };
         head.copy_from_slice(&self.leftover);
         self.leftover.clear();
-        Ok(ReadStep::Bytes { filled: kept + new, new, more: new == space.len() })
+        Ok(ReadStep::Bytes { filled: kept + new, new, more })
     }
 
     /// Keeps the beginning of a packet for the next read.
@@ -189,15 +199,21 @@ impl Link {
     /// Writes what the socket takes.
     #[inline]
     pub fn flush(&mut self) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let Some(wire) = &mut self.wire else { return Ok(()) };
         while !self.is_blocked {
             let rest = self.output.get(self.written..).unwrap_or_default();
             if rest.is_empty() {
                 self.output.clear();
                 self.written = 0;
-                return Ok(());
+                return match wire.flush() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.is_blocked = true;
+                        Ok(())
+                    }
+                    outcome => outcome,
+                };
             }
-            match stream.write(rest) {
+            match wire.write(rest) {
                 Ok(written) => self.written += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -213,15 +229,15 @@ impl Link {
 
     /// No more will be written: the broker sees the end after what was written.
     pub fn shut(&mut self) {
-        if let Some(stream) = &self.stream {
+        if let Some(wire) = &self.wire {
             // A connection that is gone already needs no shutting.
-            drop(stream.shutdown(Shutdown::Write));
+            drop(wire.socket().shutdown(Shutdown::Write));
         }
     }
 
     /// Gives the socket up.
     pub fn close(&mut self) {
-        self.stream = None;
+        self.wire = None;
         self.phase = Phase::Away;
         self.client.detach();
         self.output = Vec::new();

@@ -36,6 +36,7 @@ mod storm;
 mod target;
 mod tracker;
 mod traffic;
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -150,6 +150,18 @@ pub struct Options {
     pub coalesce: Nanos,
     /// A process of the broker, to measure what it uses.
     pub pid: Option<u32>,
+    /// Whether clients connect over TLS.
+    pub tls: bool,
+    /// PEM file with who may have signed the broker's certificate; none: any certificate is taken.
+    pub cafile: Option<String>,
+    /// The only version of TLS: 1.2 or 1.3.
+    pub tls_version: Option<String>,
+    /// The only cipher suite, by its standard name.
+    pub cipher: Option<String>,
+    /// Whether a client that comes back may resume its TLS session.
+    pub resume: bool,
+    /// Whether clients connect over WebSocket.
+    pub websocket: bool,
 }
 
 /// Connections of one run, at most: the descriptors that a process may have are the limit before.
@@ -281,6 +293,12 @@ impl Options {
             max_time: reader.time("max_time", default_max_time_s, 1.0..=2.0 * TIME_MAX_S)?,
             coalesce: Nanos::from(reader.small("coalesce_us", 200, 0..=100_000)?) * 1_000,
             pid: Some(reader.small("pid", 0, 0..=u32::MAX)?).filter(|pid| *pid > 0),
+            tls: reader.flag("tls", false)?,
+            cafile: reader.text("cafile", 4_096)?,
+            tls_version: reader.text("tls_version", 8)?,
+            cipher: reader.text("cipher", 64)?,
+            resume: reader.flag("resume", false)?,
+            websocket: reader.flag("websocket", false)?,
         })
     }
 
@@ -318,6 +336,10 @@ impl Options {
         }
         if self.version != ProtocolVersion::V5 && self.password.is_some() && self.username.is_none() {
             return Err(OptionError("password: before version 5 there is no password without a user name".into()));
+        }
+        let asks_for_tls = self.cafile.is_some() || self.tls_version.is_some() || self.cipher.is_some() || self.resume;
+        if asks_for_tls && !self.tls {
+            return Err(OptionError("tls: cafile, tls_version, cipher and resume have no meaning without it".into()));
         }
         let is_timed = self.count == 0 && self.workload.lasts();
         if is_timed && self.max_time < self.warmup + self.duration {

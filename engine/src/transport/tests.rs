@@ -264,7 +264,10 @@ fn a_plain_connection_is_the_socket_itself() {
     let dry = Received { is_dry: true, ..Received::default() };
     assert_eq!(transport.read(&mut into, &mut []).unwrap(), dry);
     theirs.write_all(b"12345").unwrap();
-    assert_eq!(transport.read(&mut into, &mut []).unwrap(), Received { count: 4, has_more: true, ..Received::default() });
+    assert_eq!(
+        transport.read(&mut into, &mut []).unwrap(),
+        Received { count: 4, has_more: true, ..Received::default() }
+    );
     assert_eq!(transport.read(&mut into, &mut []).unwrap(), Received { count: 1, ..Received::default() });
     assert_eq!(transport.write(&[IoSlice::new(b"a"), IoSlice::new(b"b")]).unwrap(), 2);
     assert!(transport.flush().unwrap() && transport.finish().unwrap());

@@ -96,6 +96,9 @@ _OPTIONS = (
     _Option("topic_prefix", str, "PREFIX", "what topics begin with (bench)"),
     _Option("client_id_prefix", str, "PREFIX", "what client ids begin with (bench)"),
     _Option("keep_alive", int, "SECONDS", "keep alive, 0 for none (60)"),
+    _Option("cafile", str, "FILE", "who may have signed the broker's certificate; without it any certificate is taken"),
+    _Option("tls_version", str, "1.2|1.3", "the only version of TLS"),
+    _Option("cipher", str, "SUITE", "the only cipher suite, such as TLS_AES_128_GCM_SHA256"),
     _Option("pid", int, "PID", "the broker's process on this machine: report its CPU time and memory"),
     _Option("coalesce_us", int, "MICROSECONDS", "pause after small reads without --rate, 0: none (200)", _PACED),
     _Option("max_time", float, "SECONDS", "the run ends after this time whatever happens (300 or more)"),
@@ -135,6 +138,11 @@ def _add_flags(workload: argparse.ArgumentParser, name: str) -> None:
         workload.add_argument(
             "--no-clean", action="store_false", default=None, dest="clean", help="ask for sessions that last"
         )
+    workload.add_argument("--tls", action="store_true", default=None, help="connect over TLS")
+    workload.add_argument(
+        "--resume", action="store_true", default=None, help="let clients that come back resume their TLS sessions"
+    )
+    workload.add_argument("--websocket", action="store_true", default=None, help="connect over WebSocket")
     workload.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

@@ -24,6 +24,8 @@ const ACCEPTS_MAX: usize = 256;
 const ACCEPT_RETRY_MS: Millis = 50;
 /// A worker with this many connections more than another, and an eighth, lets that one accept.
 const IMBALANCE_MAX: usize = 4;
+/// A worker with this many TLS handshakes more than another lets that one accept.
+const HANDSHAKE_IMBALANCE_MAX: usize = 2;
 
 /// A listener that this worker accepts from.
 pub(super) struct LocalListener {
@@ -50,7 +52,7 @@ impl Worker {
     pub(super) fn accept_pending(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
-            if let Some(colleague) = less_busy(&self.colleagues, &self.mailbox) {
+            if let Some(colleague) = less_busy(&self.colleagues, &self.mailbox, listener.state.options.kind.is_tls()) {
                 return self.pass_on(index, &colleague);
             }
             if listener.state.generation.load(Ordering::Acquire) != listener.generation {
@@ -136,6 +138,7 @@ impl Worker {
         self.mailbox.websockets.fetch_add(kind.is_websocket().into(), Ordering::Relaxed);
         let slot = Slot::new(transport, self.node.new_connection_id(), peer, listener, self.cx.now);
         let limit = slot.opening.time_limit(&slot.listener.options, &self.cx.settings);
+        self.mailbox.handshakes.fetch_add(slot.awaits_tls().into(), Ordering::Relaxed);
         self.slots.insert(Box::new(slot));
         self.arm(key, self.cx.now.saturating_add(limit));
     }
@@ -178,9 +181,28 @@ impl Worker {
     }
 }
 
-/// The worker with the fewest connections, if it has so many fewer that it should take the next ones.
-fn less_busy(colleagues: &[Arc<Mailbox>], own: &Mailbox) -> Option<Arc<Mailbox>> {
-    let count = |mailbox: &Mailbox| mailbox.connections.load(Ordering::Relaxed);
-    let fewest = colleagues.iter().min_by_key(|colleague| count(colleague))?;
-    (count(fewest) + IMBALANCE_MAX + count(own) / 8 < count(own)).then(|| Arc::clone(fewest))
+/// The worker that should take the next connections, if it is another one.
+///
+/// That is the one with the fewest connections, if it has many fewer. Where a handshake of TLS comes first, it is also the
+/// one with the fewest of these, since they cost more than anything that the connections do for a while: a crowd that comes
+/// at once would otherwise wait for one worker. Connections come first, or two workers could pass a listener to each other
+/// for ever, each for its own reason.
+fn less_busy(colleagues: &[Arc<Mailbox>], own: &Mailbox, is_tls: bool) -> Option<Arc<Mailbox>> {
+    let connections = |mailbox: &Mailbox| mailbox.connections.load(Ordering::Relaxed);
+    let has_many_fewer = |one: usize, other: usize| one + IMBALANCE_MAX + other / 8 < other;
+    let own_connections = connections(own);
+    let fewest = colleagues.iter().min_by_key(|colleague| connections(colleague))?;
+    if has_many_fewer(connections(fewest), own_connections) {
+        return Some(Arc::clone(fewest));
+    }
+    if !is_tls {
+        return None;
+    }
+    let handshakes = |mailbox: &Mailbox| mailbox.handshakes.load(Ordering::Relaxed);
+    colleagues
+        .iter()
+        .filter(|colleague| !has_many_fewer(own_connections, connections(colleague)))
+        .min_by_key(|colleague| handshakes(colleague))
+        .filter(|colleague| handshakes(colleague) + HANDSHAKE_IMBALANCE_MAX < handshakes(own))
+        .map(Arc::clone)
 }

@@ -1,6 +1,7 @@
 //! The end of a connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::broker::events::Level;
 use crate::broker::name_of;
@@ -103,11 +104,10 @@ impl Worker {
         let Some(slot) = self.slots.try_remove(key) else { return };
         self.disarm(key, slot.next_check);
         slot.listener.leave();
-        self.mailbox.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
         self.cx.tally.add(Counter::SocketClose, 1);
-        if slot.listener.options.kind.is_websocket() {
-            self.mailbox.websockets.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        }
+        self.mailbox.websockets.fetch_sub(slot.listener.options.kind.is_websocket().into(), Ordering::Relaxed);
+        self.mailbox.handshakes.fetch_sub(slot.awaits_tls().into(), Ordering::Relaxed);
         if slot.transport.is_layered() && !slot.is_finished {
             // A last word, if the socket takes it.
             let _ = slot.transport.finish();

@@ -1,7 +1,8 @@
 //! Sockets and threads: listeners, and the workers that own the connections which come in through them.
 //!
 //! Each worker is one thread with one event loop. A connection is read, and its timers are watched, by the worker that
-//! accepted it. One worker accepts at a time: the one with the fewest connections, more or less. It is written by whoever has something for it, under its session's lock; where its socket is full, its own
+//! accepted it. One worker accepts at a time: the one with the fewest connections, and of TLS handshakes, more or less. It is
+//! written by whoever has something for it, under its session's lock; where its socket is full, its own
 //! worker goes on when the kernel says so.
 
 mod accepting;
@@ -89,6 +90,8 @@ pub struct Mailbox {
     connections: AtomicUsize,
     /// Those among them that speak WebSocket.
     websockets: AtomicUsize,
+    /// Those among them whose TLS handshake is not over: each is work of a third of a millisecond that is still to come.
+    handshakes: AtomicUsize,
 }
 
 impl Mailbox {

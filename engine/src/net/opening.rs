@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
 
 use mio::{Interest, Token};
 
@@ -67,7 +68,11 @@ impl Worker {
     fn next_step(&mut self, key: usize) {
         let now = self.cx.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
+        let awaited_tls = slot.awaits_tls();
         slot.opening = slot.opening.next(&slot.listener.options);
+        if awaited_tls && !slot.awaits_tls() {
+            self.mailbox.handshakes.fetch_sub(1, Ordering::Relaxed);
+        }
         slot.step_since = now;
         slot.is_readable = true;
         let limit = slot.opening.time_limit(&slot.listener.options, &self.cx.settings);
@@ -104,7 +109,7 @@ impl Worker {
             Opening::Upgrade | Opening::Done => (Counter::WebSocketError, "WebSocket upgrade"),
         };
         self.cx.tally.add(counter, 1);
-        slot.listener.failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        slot.listener.failed.fetch_add(1, Ordering::Relaxed);
         let fields = vec![("peer", slot.peer.to_string()), ("listener", slot.listener.options.name.to_string())];
         self.node.log(&mut self.cx, Level::Warning, format!("{what} failed: {detail}"), fields);
         if let Some(slot) = self.slots.get_mut(key) {

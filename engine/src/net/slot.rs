@@ -171,6 +171,11 @@ impl Slot {
         }
     }
 
+    /// Whether there is a TLS handshake which is not over.
+    pub fn awaits_tls(&self) -> bool {
+        self.listener.options.kind.is_tls() && matches!(self.opening, Opening::ProxyHeader | Opening::Tls)
+    }
+
     /// Whether its bytes may be processed now.
     pub fn may_read(&self, now: Millis) -> bool {
         self.ticket.is_none() && !self.is_output_full && self.throttled_until <= now

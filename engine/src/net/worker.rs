@@ -70,6 +70,7 @@ impl Worker {
             registry,
             connections: AtomicUsize::new(0),
             websockets: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
         });
         let cx = node.context();
         let worker = Self {

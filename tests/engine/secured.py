@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from certificates import CertificateAuthority, Issued
-from engine.running import Running
+from engine.running import Running, eventually
 from protocol.client import DEADLINE_S, Connection, Network, dial
 from protocol.websocket import Headers, WebSocket, dial_websocket
 from strogoff._engine import ListenerInfo, TlsConfig
@@ -79,3 +79,8 @@ def listen(running: Running, kind: str, name: str = "other", **options: Any) -> 
 def network(listener: ListenerInfo, dialled: Dial = dial) -> Network:
     """Clients for a listener."""
     return Network(listener.port, dialled)
+
+
+def counted(running: Running, name: str, value: int) -> None:
+    """A counter reaches a value; a worker adds what it counted at the end of its turn."""
+    eventually(lambda: running.metric(name) == value, f"{name} is {value}")

@@ -9,7 +9,7 @@ import pytest
 
 from certificates import CertificateAuthority
 from engine.running import Running
-from engine.secured import client_context, listen, tls_config
+from engine.secured import client_context, counted, listen, tls_config
 from protocol import requests
 from protocol.answers import Connack
 from protocol.client import Client, Connection, dial, unique
@@ -114,7 +114,7 @@ def test_a_header_and_the_packets_behind_it_may_come_at_once(running: Running) -
         while len(received) < 6:
             received += connection.recv(100)
         assert received == b"\x20\x02\x00\x00\xd0\x00"
-    assert running.metric("bytes_received") == len(packets)
+    counted(running, "bytes_received", len(packets))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_no_good_header_no_connection(running: Running, bad: bytes) -> None:
     with behind(listener, bad) as connection:
         assert connection.recv(1) == b""
     assert running.event(LogEvent).message.startswith("PROXY header failed: ")
-    assert running.metric("proxy_protocol_error") == 1
+    counted(running, "proxy_protocol_error", 1)
 
 
 def test_a_session_tells_the_address_of_the_client_behind_the_proxy(running: Running) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from certificates import CertificateAuthority
 from engine.running import Running, eventually
-from engine.secured import client_context, dial_tls, listen, network, over_websocket, tls_config
+from engine.secured import client_context, counted, dial_tls, listen, network, over_websocket, tls_config
 from protocol import requests
 from protocol.client import Client, dial, unique
 from protocol.websocket import PING, PONG, Answer, Headers, WebSocket, frame, request
@@ -44,7 +44,7 @@ def test_a_request_is_answered_with_the_status_for_its_fault(running: Running, d
     assert answer(listen(running, "ws"), data).status == status
     if status != 101:
         assert running.event(LogEvent).message.startswith("WebSocket upgrade failed: ")
-        assert running.metric("websocket_error") == 1
+        counted(running, "websocket_error", 1)
 
 
 def test_the_limits_of_a_request_are_those_of_the_listener(running: Running) -> None:
@@ -126,8 +126,8 @@ def test_connections_are_counted_by_their_family(running: Running) -> None:
     clients.connect(Version.V5)
     running.connect(Version.V5)
     running.connect(Version.V5)
-    assert running.metric("active_mqttws_connections") == 1
-    assert running.metric("active_mqtt_connections") == 2
+    counted(running, "active_mqttws_connections", 1)
+    counted(running, "active_mqtt_connections", 2)
     clients.close()
     eventually(lambda: running.metric("active_mqttws_connections") == 0, "it is counted out")
 

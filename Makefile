@@ -86,9 +86,10 @@ $(STAMPS)/test: $(STAMPS)/engine pyproject.toml
 	$(PIP) --requirement $(STAMPS)/test-requirements.txt
 	touch $@
 
-# mosquitto_pub and mosquitto_sub stand in the tests as users' clients.
-$(STAMPS)/debian: $(STAMPS)/venv
-	command -v mosquitto_pub || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients; }
+# mosquitto_pub and mosquitto_sub stand in the tests as users' clients, HAProxy as the proxy in front of a broker.
+$(STAMPS)/debian: $(STAMPS)/venv Makefile
+	{ command -v mosquitto_pub && PATH="$$PATH:/usr/sbin" command -v haproxy; } || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients haproxy; }
 	touch $@
 
 # MQTT.js stands in the tests as a user's client.

@@ -169,6 +169,10 @@ class BrokerProcess:
                 raise BrokerError(f"the broker did not log {text!r}\n{self.log_tail()}")
             time.sleep(0.02)
 
+    def await_ready(self) -> None:
+        """Return when all listeners are open; the one that `start` waits for may be the first of them."""
+        self.await_log('"message": "ready"')
+
     def program(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run one of the programs to its end, in the directory of the broker."""
         path = Path(sys.executable).parent / name

@@ -1,11 +1,12 @@
 """What listeners of a configuration file limit and add: connections, versions, mountpoints, access, Unix sockets."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from broker_process import BrokerError, BrokerProcess, StartBroker, free_port
+from broker_process import BrokerError, BrokerProcess, Setting, StartBroker, free_port
 from protocol import requests
 from protocol.answers import Connack, Publish
 from protocol.client import Client
@@ -13,6 +14,18 @@ from protocol.wire import Version
 
 NOT_AUTHORIZED = 0x87
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+
+
+@pytest.fixture
+def own_broker(own_broker: StartBroker) -> StartBroker:
+    """As everywhere, but all of its listeners are open."""
+
+    def start(settings: Mapping[str, Setting] | None = None, /, **more: Setting) -> BrokerProcess:
+        broker = own_broker(settings, **more)
+        broker.await_ready()
+        return broker
+
+    return start
 
 
 @pytest.fixture

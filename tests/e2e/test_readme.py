@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,14 @@ import pytest
 from e2e.documents import Command, Document, read_commands
 
 ROOT = Path(__file__).parents[2]
-SHOWN = ("README.md", "docs/access-control.md", "docs/configuration.md", "docs/command-line.md", "docs/plugins.md")
+SHOWN = (
+    "README.md",
+    "docs/access-control.md",
+    "docs/configuration.md",
+    "docs/command-line.md",
+    "docs/listeners.md",
+    "docs/plugins.md",
+)
 ALL = (
     "README.md",
     "ARCHITECTURE.md",
@@ -31,9 +38,19 @@ DEADLINE_S = 20.0
 @pytest.fixture
 def port() -> int:
     """A free port of four digits, so that tables are as wide as those with 1883."""
-    numbers = list(range(2_000, 10_000))
-    random.shuffle(numbers)
-    return next(number for number in numbers if _is_free(number))
+    return _free_port(range(2_000, 6_000))
+
+
+@pytest.fixture
+def another_port() -> int:
+    """The same for 8883."""
+    return _free_port(range(6_000, 10_000))
+
+
+def _free_port(numbers: Iterable[int]) -> int:
+    shuffled = list(numbers)
+    random.shuffle(shuffled)
+    return next(number for number in shuffled if _is_free(number))
 
 
 def _is_free(port: int) -> bool:
@@ -88,9 +105,12 @@ def program_help(*words: str) -> str:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_what_a_document_shows_comes_out_as_it_says(name: str, port: int, reader: tuple[Path, dict[str, str]]) -> None:
+def test_what_a_document_shows_comes_out_as_it_says(
+    name: str, port: int, another_port: int, reader: tuple[Path, dict[str, str]]
+) -> None:
     directory, environment = reader
-    differences = Document(ROOT / name, {"1883": str(port)}).run(directory, environment)
+    ports = {"1883": str(port), "8883": str(another_port)}
+    differences = Document(ROOT / name, ports).run(directory, environment)
     assert not differences, "\n\n".join(differences)
 
 

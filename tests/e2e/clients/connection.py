@@ -6,6 +6,7 @@ Every wait has the deadline `DEADLINE_S`; when it passes, `TimeoutError` or `que
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 DEADLINE_S = 20.0
@@ -40,6 +41,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """What lies between MQTT and TCP. `ca`: TLS, with a certificate of this authority."""
+
+    is_websocket: bool = False
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Who connects to 127.0.0.1:`port`, and how.
 
@@ -51,6 +60,7 @@ class Profile:
     version: Version
     keep: bool = False
     will: Message | None = None
+    layers: Layers = Layers()
 
 
 class Connection(Protocol):

@@ -19,7 +19,7 @@ class MqttJs:
         self._answers: queue.Queue[str] = queue.Queue()
         self._messages: queue.Queue[str] = queue.Queue()
         self._process = LineProcess(["node", str(_SCRIPT)], self._take, Path(self._directory.name) / "errors")
-        self._ask("connect", url=f"mqtt://127.0.0.1:{profile.port}", options=_connect_options(profile))
+        self._ask("connect", url=_url(profile), options=_connect_options(profile))
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
         (granted,) = self._ask("subscribe", filter=topic_filter, qos=qos)["granted"]
@@ -61,6 +61,13 @@ class MqttJs:
         (self._messages if line.startswith('{"topic"') else self._answers).put(line)
 
 
+def _url(profile: Profile) -> str:
+    layers = profile.layers
+    scheme = {(False, False): "mqtt", (False, True): "mqtts", (True, False): "ws", (True, True): "wss"}
+    path = "/mqtt" if layers.is_websocket else ""
+    return f"{scheme[layers.is_websocket, layers.ca is not None]}://127.0.0.1:{profile.port}{path}"
+
+
 def _connect_options(profile: Profile) -> dict[str, Any]:
     options: dict[str, Any] = {
         "clientId": profile.client_id,
@@ -71,6 +78,8 @@ def _connect_options(profile: Profile) -> dict[str, Any]:
     }
     if profile.version == Version.MQTT_5:
         options["properties"] = {"sessionExpiryInterval": SESSION_EXPIRY_S if profile.keep else 0}
+    if (ca := profile.layers.ca) is not None:
+        options["ca"] = ca.read_text()
     if (will := profile.will) is not None:
         options["will"] = {
             "topic": will.topic,

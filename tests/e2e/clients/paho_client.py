@@ -22,7 +22,10 @@ class Paho:
             clean_session=None if is_5 else not profile.keep,
             protocol=MQTTProtocolVersion(int(profile.version)),
             reconnect_on_failure=False,
+            transport="websockets" if profile.layers.is_websocket else "tcp",
         )
+        if profile.layers.ca is not None:
+            self._client.tls_set(str(profile.layers.ca))
         self._messages: queue.Queue[Message] = queue.Queue()
         self._connected, self._disconnected = threading.Event(), threading.Event()
         self._granted: queue.Queue[Any] = queue.Queue()

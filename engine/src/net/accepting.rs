@@ -52,7 +52,9 @@ impl Worker {
     pub(super) fn accept_pending(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
             let Some(Some(listener)) = self.listeners.get_mut(index) else { return };
-            if let Some(colleague) = less_busy(&self.colleagues, &self.mailbox, listener.state.options.kind.is_tls()) {
+            let loads = self.colleagues.iter().map(|colleague| Load::of(colleague));
+            if let Some(other) = less_busy(Load::of(&self.mailbox), loads, listener.state.options.kind.is_tls()) {
+                let colleague = Arc::clone(&self.colleagues[other]);
                 return self.pass_on(index, &colleague);
             }
             if listener.state.generation.load(Ordering::Acquire) != listener.generation {
@@ -181,28 +183,80 @@ impl Worker {
     }
 }
 
-/// The worker that should take the next connections, if it is another one.
+/// What a worker has to do.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    connections: usize,
+    handshakes: usize,
+}
+
+impl Load {
+    fn of(mailbox: &Mailbox) -> Self {
+        Self {
+            connections: mailbox.connections.load(Ordering::Relaxed),
+            handshakes: mailbox.handshakes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn has_many_fewer_connections(self, other: Self) -> bool {
+        self.connections + IMBALANCE_MAX + other.connections / 8 < other.connections
+    }
+}
+
+/// Which worker should take the next connections, if it is one of the colleagues.
 ///
 /// That is the one with the fewest connections, if it has many fewer. Where a handshake of TLS comes first, it is also the
 /// one with the fewest of these, since they cost more than anything that the connections do for a while: a crowd that comes
 /// at once would otherwise wait for one worker. Connections come first, or two workers could pass a listener to each other
 /// for ever, each for its own reason.
-fn less_busy(colleagues: &[Arc<Mailbox>], own: &Mailbox, is_tls: bool) -> Option<Arc<Mailbox>> {
-    let connections = |mailbox: &Mailbox| mailbox.connections.load(Ordering::Relaxed);
-    let has_many_fewer = |one: usize, other: usize| one + IMBALANCE_MAX + other / 8 < other;
-    let own_connections = connections(own);
-    let fewest = colleagues.iter().min_by_key(|colleague| connections(colleague))?;
-    if has_many_fewer(connections(fewest), own_connections) {
-        return Some(Arc::clone(fewest));
+fn less_busy(own: Load, colleagues: impl Iterator<Item = Load> + Clone, is_tls: bool) -> Option<usize> {
+    let fewest = colleagues.clone().enumerate().min_by_key(|(_, load)| load.connections)?;
+    if fewest.1.has_many_fewer_connections(own) {
+        return Some(fewest.0);
     }
-    if !is_tls {
-        return None;
-    }
-    let handshakes = |mailbox: &Mailbox| mailbox.handshakes.load(Ordering::Relaxed);
     colleagues
-        .iter()
-        .filter(|colleague| !has_many_fewer(own_connections, connections(colleague)))
-        .min_by_key(|colleague| handshakes(colleague))
-        .filter(|colleague| handshakes(colleague) + HANDSHAKE_IMBALANCE_MAX < handshakes(own))
-        .map(Arc::clone)
+        .enumerate()
+        .filter(|(_, load)| is_tls && !own.has_many_fewer_connections(*load))
+        .min_by_key(|(_, load)| load.handshakes)
+        .filter(|(_, load)| load.handshakes + HANDSHAKE_IMBALANCE_MAX < own.handshakes)
+        .map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(is_tls: bool, own: (usize, usize), colleagues: &[(usize, usize)]) -> Option<usize> {
+        let load = |(connections, handshakes)| Load { connections, handshakes };
+        less_busy(load(own), colleagues.iter().copied().map(load), is_tls)
+    }
+
+    #[test]
+    fn connections_are_spread_with_some_tolerance() {
+        assert_eq!(chosen(false, (4, 0), &[(0, 0)]), None);
+        assert_eq!(chosen(false, (5, 0), &[(0, 0)]), Some(0));
+        assert_eq!(chosen(false, (1_000, 0), &[(900, 0), (875, 0)]), None);
+        assert_eq!(chosen(false, (1_000, 0), &[(900, 0), (870, 0)]), Some(1));
+        assert_eq!(chosen(true, (1_000, 0), &[]), None);
+    }
+
+    #[test]
+    fn handshakes_of_tls_are_spread_within_that_tolerance() {
+        assert_eq!(chosen(true, (1_000, 3), &[(1_000, 1), (1_000, 0)]), Some(1));
+        assert_eq!(chosen(true, (1_000, 2), &[(1_000, 0)]), None);
+        assert_eq!(chosen(false, (1_000, 3), &[(1_000, 0)]), None);
+    }
+
+    #[test]
+    fn no_two_workers_pass_a_listener_to_each_other_for_ever() {
+        let loads = [(0, 0), (0, 9), (6, 0), (6, 9), (100, 0), (100, 9), (115, 4), (120, 0), (1_000, 9)];
+        for one in loads {
+            for other in loads {
+                for is_tls in [false, true] {
+                    let passes = [chosen(is_tls, one, &[other]), chosen(is_tls, other, &[one])];
+                    assert!(passes.contains(&None), "{one:?} {other:?}");
+                }
+            }
+        }
+    }
 }

@@ -16,4 +16,5 @@ pub mod python;
 pub mod queue;
 pub mod routing;
 pub mod settings;
+pub mod store;
 pub mod transport;

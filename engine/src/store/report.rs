@@ -1,6 +1,6 @@
 //! What is wrong with a store, in words for the person who has to decide how to go on.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// One damaged place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +43,12 @@ const LISTED_MAX: usize = 8;
 pub(super) fn explain(damages: &[Damage]) -> String {
     let mut text = String::from("the store is damaged: ");
     for (index, damage) in damages.iter().take(LISTED_MAX).enumerate() {
-        if index > 0 {
-            text.push_str("; ");
-        }
-        text.push_str(&damage.to_string());
+        let separator = if index > 0 { "; " } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{damage}");
     }
     if damages.len() > LISTED_MAX {
-        text.push_str(&format!("; and {} more", damages.len() - LISTED_MAX));
+        let _ = write!(text, "; and {} more", damages.len() - LISTED_MAX);
     }
     text.push_str(
         ". Restore a backup with `strogoff store restore`, or keep what can be read with \

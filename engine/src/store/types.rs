@@ -22,11 +22,14 @@ pub type SegmentNo = u32;
 /// A position in the log: bytes appended since the store was opened.
 pub type Lsn = u64;
 
+/// A key of the metadata and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// The segment of something that is in none: greater than every real one, so it never has to be cleaned.
 pub const NO_SEGMENT: SegmentNo = SegmentNo::MAX;
 
 /// How a store is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Size of a segment in bytes.
     pub segment_bytes: u64,

@@ -1,0 +1,640 @@
+//! Records: what the log is made of, as bytes and back.
+//!
+//! A record is a head of nine bytes (crc32, length of the payload, kind) and a payload. The crc starts from the *salt* of
+//! its segment, a random number that nobody outside knows, so that a client cannot publish bytes that look like a record
+//! to whoever searches a damaged file. Encoding appends to a buffer; decoding borrows from one, and takes any bytes
+//! without panicking.
+
+use smallvec::SmallVec;
+
+use super::bytes::{Malformed, Reader, VARINT_32_MAX, VARINT_64_MAX, put_bytes, put_varint};
+use super::types::{Change, EntryState, NewMessage, QueueId, SegmentNo, Slot};
+use crate::message::{Head, Layout, NEVER, Publication};
+use crate::routing::SubscriptionOptions;
+
+/// Bytes before the payload.
+pub(super) const HEAD: usize = 9;
+
+/// What a record says. The number is what stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Message = 1,
+    Entries = 2,
+    Changes = 3,
+    Session = 4,
+    Ended = 5,
+    Unretained = 6,
+    Metadata = 7,
+    Synced = 8,
+    Started = 9,
+    /// What a repair put where records were lost.
+    Lost = 10,
+}
+
+impl Kind {
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Message,
+            2 => Self::Entries,
+            3 => Self::Changes,
+            4 => Self::Session,
+            5 => Self::Ended,
+            6 => Self::Unretained,
+            7 => Self::Metadata,
+            8 => Self::Synced,
+            9 => Self::Started,
+            10 => Self::Lost,
+            _ => return None,
+        })
+    }
+}
+
+/// The most bytes that a [`Kind::Synced`] or [`Kind::Started`] record takes.
+pub(super) const MARK_MAX: usize = HEAD + VARINT_32_MAX + VARINT_64_MAX;
+
+/// Begins a record and says where. [`finish`] ends it.
+#[inline]
+pub(super) fn begin(buffer: &mut Vec<u8>, kind: Kind) -> usize {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, kind as u8]);
+    start
+}
+
+/// Fills in the head of the record that began at `start` and ends with the buffer.
+#[inline]
+pub(super) fn finish(buffer: &mut [u8], start: usize, salt: u32) {
+    let record = &mut buffer[start..];
+    let length = (record.len() - HEAD) as u32;
+    record[4..8].copy_from_slice(&length.to_le_bytes());
+    let crc = checksum(&record[4..], salt);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(bytes: &[u8], salt: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// A record as it stands in a file, not looked into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raw<'a> {
+    pub kind: Kind,
+    pub payload: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// Bytes in the file.
+    pub fn len(&self) -> usize {
+        HEAD + self.payload.len()
+    }
+}
+
+/// Why there is no record at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// Zeros, which nothing was written over.
+    End,
+    /// The record would reach beyond the bytes at hand: so many are needed.
+    Short(usize),
+    /// No such kind, or the crc does not hold.
+    Wrong,
+}
+
+/// The record at the start of some bytes.
+#[inline]
+pub(super) fn read(bytes: &[u8], salt: u32) -> Result<Raw<'_>, Bad> {
+    let Some((head, _)) = bytes.split_first_chunk::<HEAD>() else {
+        return Err(Bad::Short(HEAD));
+    };
+    if *head == [0; HEAD] {
+        return Err(Bad::End);
+    }
+    let [c0, c1, c2, c3, l0, l1, l2, l3, kind] = *head;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let kind = Kind::from_byte(kind).ok_or(Bad::Wrong)?;
+    let record = bytes.get(..HEAD + length).ok_or(Bad::Short(HEAD + length))?;
+    if checksum(&record[4..], salt) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        return Err(Bad::Wrong);
+    }
+    Ok(Raw { kind, payload: &record[HEAD..] })
+}
+
+/// Begins a [`Kind::Synced`] record, with its payload.
+pub(super) fn begin_synced(buffer: &mut Vec<u8>, segment: SegmentNo, offset: u64) -> usize {
+    let start = begin(buffer, Kind::Synced);
+    put_varint(buffer, segment.into());
+    put_varint(buffer, offset);
+    start
+}
+
+/// Everything before the position that comes out was synced.
+pub(super) fn read_synced(payload: &[u8]) -> Result<(SegmentNo, u64), Malformed> {
+    let mut reader = Reader(payload);
+    let position = (reader.varint_u32()?, reader.varint()?);
+    if reader.is_empty() { Ok(position) } else { Err(Malformed) }
+}
+
+/// Appends a whole [`Kind::Started`] record: the segment before this one ends at `previous_end`.
+pub(super) fn put_started(buffer: &mut Vec<u8>, previous_end: u64, salt: u32) {
+    let start = begin(buffer, Kind::Started);
+    put_varint(buffer, previous_end);
+    finish(buffer, start, salt);
+}
+
+/// A whole [`Kind::Lost`] record of `size` bytes.
+pub(super) fn lost(size: usize, salt: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size);
+    begin(&mut bytes, Kind::Lost);
+    bytes.resize(size, 0);
+    finish(&mut bytes, 0, salt);
+    bytes
+}
+
+/// Where the segment before ends.
+pub(super) fn read_started(payload: &[u8]) -> Result<u64, Malformed> {
+    let mut reader = Reader(payload);
+    let end = reader.varint()?;
+    if reader.is_empty() { Ok(end) } else { Err(Malformed) }
+}
+
+const QOS: u8 = 0b11;
+const RETAIN: u8 = 1 << 2;
+
+const IS_RETAINED: u8 = 1 << 3;
+const EXPIRES: u8 = 1 << 4;
+const RECEIVED: u8 = 1 << 5;
+const IS_COPY: u8 = 1 << 6;
+
+const HAS_IDENTIFIERS: u8 = 1 << 3;
+
+/// A message as its record has it.
+#[derive(Clone, Debug)]
+pub(super) struct MessageRecord<'a> {
+    pub seq: u64,
+    /// `expires_at` is Unix time in ms here.
+    pub publication: Publication<'a>,
+    /// Written by cleaning: not all who refer to it have to be found behind it.
+    pub is_copy: bool,
+    pub received: Option<(QueueId, u16)>,
+    /// The mountpoint in which it is the retained message of its topic.
+    pub retained_in: Option<&'a str>,
+    pub targets: Targets<'a>,
+}
+
+/// The targets of a message, to be iterated.
+#[derive(Clone, Debug)]
+pub(super) struct Targets<'a> {
+    count: u64,
+    reader: Reader<'a>,
+}
+
+/// A delivery as records have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delivery {
+    pub qos: u8,
+    pub retain: bool,
+    pub identifiers: SmallVec<[u32; 1]>,
+}
+
+/// The most bytes that the record of a message takes.
+#[inline]
+pub(super) fn message_bound(message: &NewMessage<'_>) -> usize {
+    let mut bound = HEAD + 1 + 8 + 4 * VARINT_32_MAX + 8 + VARINT_32_MAX + 2 + VARINT_32_MAX;
+    bound += message.retained_in.map_or(0, |mountpoint| VARINT_32_MAX + mountpoint.len());
+    for target in message.targets {
+        bound += VARINT_32_MAX + 1 + VARINT_32_MAX * (1 + target.identifiers.len());
+    }
+    bound + message.publication.span.len()
+}
+
+/// Appends the payload of a message. `expires_at` is Unix time in ms.
+#[inline]
+pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u64, expires_at: u64) {
+    let received = message.received;
+    let mut flags = message.publication.head.qos & QOS;
+    flags |= if received.is_some() { RECEIVED } else { 0 };
+    put_message_start(buffer, &message.publication, flags, seq, expires_at, message.retained_in.map(|name| &**name));
+    if let Some((queue, id)) = received {
+        put_varint(buffer, queue.into());
+        buffer.extend_from_slice(&id.to_le_bytes());
+    }
+    if let Some(mountpoint) = message.retained_in {
+        put_bytes(buffer, mountpoint.as_bytes());
+    }
+    put_varint(buffer, message.targets.len() as u64);
+    for target in message.targets {
+        put_varint(buffer, target.queue.into());
+        put_delivery(buffer, target.qos, target.retain, target.identifiers, 0);
+    }
+    buffer.extend_from_slice(message.publication.span);
+}
+
+/// Appends the payload of a message that cleaning copies: without those who get it.
+pub(super) fn put_copy(buffer: &mut Vec<u8>, record: &MessageRecord<'_>, is_retained: bool) {
+    let head = record.publication.head;
+    let mountpoint = record.retained_in.filter(|_| is_retained);
+    put_message_start(buffer, &record.publication, (head.qos & QOS) | IS_COPY, record.seq, head.expires_at, mountpoint);
+    if let Some(mountpoint) = mountpoint {
+        put_bytes(buffer, mountpoint.as_bytes());
+    }
+    put_varint(buffer, 0);
+    buffer.extend_from_slice(record.publication.span);
+}
+
+#[inline]
+fn put_message_start(
+    buffer: &mut Vec<u8>,
+    publication: &Publication<'_>,
+    mut flags: u8,
+    seq: u64,
+    expires_at: u64,
+    retained_in: Option<&str>,
+) {
+    let head = publication.head;
+    flags |= if head.retain { RETAIN } else { 0 };
+    flags |= if retained_in.is_some() { IS_RETAINED } else { 0 };
+    flags |= if expires_at == NEVER { 0 } else { EXPIRES };
+    buffer.push(flags);
+    buffer.extend_from_slice(&seq.to_le_bytes());
+    let Layout { topic_len, properties_start, properties_len, payload_start } = head.layout;
+    for number in [topic_len, properties_start, properties_len, payload_start] {
+        put_varint(buffer, number.into());
+    }
+    if expires_at != NEVER {
+        buffer.extend_from_slice(&expires_at.to_le_bytes());
+    }
+}
+
+/// Appends what a queue has to know of a delivery; `more` are flags of the caller above the lowest four bits.
+#[inline]
+pub(super) fn put_delivery(buffer: &mut Vec<u8>, qos: u8, retain: bool, identifiers: &[u32], more: u8) {
+    let retain = if retain { RETAIN } else { 0 };
+    if identifiers.is_empty() {
+        buffer.push(qos & QOS | retain | more);
+        return;
+    }
+    buffer.push(qos & QOS | retain | HAS_IDENTIFIERS | more);
+    put_varint(buffer, identifiers.len() as u64);
+    for &identifier in identifiers {
+        put_varint(buffer, identifier.into());
+    }
+}
+
+/// Reads what [`put_delivery`] wrote, and the flags of the caller.
+#[inline]
+fn read_delivery(reader: &mut Reader<'_>) -> Result<(Delivery, u8), Malformed> {
+    let flags = reader.u8()?;
+    let mut identifiers = SmallVec::new();
+    if flags & HAS_IDENTIFIERS != 0 {
+        // Each takes a byte at least, so a number that lies cannot make this large.
+        for _ in 0..reader.varint()? {
+            identifiers.push(reader.varint_u32()?);
+        }
+    }
+    Ok((Delivery { qos: flags & QOS, retain: flags & RETAIN != 0, identifiers }, flags & 0xf0))
+}
+
+/// Decodes a message.
+pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malformed> {
+    let mut reader = Reader(payload);
+    let flags = reader.u8()?;
+    let seq = reader.u64()?;
+    let layout = Layout {
+        topic_len: reader.varint_u32()?,
+        properties_start: reader.varint_u32()?,
+        properties_len: reader.varint_u32()?,
+        payload_start: reader.varint_u32()?,
+    };
+    let expires_at = if flags & EXPIRES == 0 { NEVER } else { reader.u64()? };
+    let received = if flags & RECEIVED == 0 { None } else { Some((reader.varint_u32()?, reader.u16()?)) };
+    let retained_in = if flags & IS_RETAINED == 0 { None } else { Some(reader.text()?) };
+    let count = reader.varint()?;
+    let targets = Targets { count, reader };
+    // To find the span the targets have to be passed over.
+    for _ in 0..count {
+        reader.varint_u32()?;
+        if reader.u8()? & HAS_IDENTIFIERS != 0 {
+            for _ in 0..reader.varint()? {
+                reader.varint_u32()?;
+            }
+        }
+    }
+    let span = reader.0;
+    if !fits(layout, span.len()) {
+        return Err(Malformed);
+    }
+    let head = Head { layout, qos: flags & QOS, retain: flags & RETAIN != 0, expires_at, origin: 0 };
+    let publication = Publication { head, span };
+    Ok(MessageRecord { seq, publication, is_copy: flags & IS_COPY != 0, received, retained_in, targets })
+}
+
+/// Whether a layout lies within so many bytes.
+pub(super) fn fits(layout: Layout, size: usize) -> bool {
+    let size = size as u64;
+    u64::from(layout.topic_len) <= size
+        && u64::from(layout.properties_start) + u64::from(layout.properties_len) <= size
+        && u64::from(layout.payload_start) <= size
+}
+
+impl Iterator for Targets<'_> {
+    type Item = Result<(QueueId, Delivery), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count = self.count.checked_sub(1)?;
+        let mut read = || Ok((self.reader.varint_u32()?, read_delivery(&mut self.reader)?.0));
+        Some(read())
+    }
+}
+
+const WAITING: u8 = 0;
+const SENT: u8 = 1 << 4;
+const RELEASED: u8 = 2 << 4;
+
+/// The most bytes that an entry takes.
+pub(super) fn entry_bound(identifiers: usize) -> usize {
+    1 + VARINT_32_MAX * (1 + identifiers) + 2 * VARINT_64_MAX
+}
+
+/// Appends an entry of a [`Kind::Entries`] record, which begins with the queue.
+pub(super) fn put_entry(
+    buffer: &mut Vec<u8>,
+    seq: u64,
+    (qos, retain, identifiers): (u8, bool, &[u32]),
+    state: EntryState,
+) {
+    let (flag, number) = match state {
+        EntryState::Waiting => (WAITING, None),
+        EntryState::Sent(number) => (SENT, Some(number)),
+        EntryState::Released(number) => (RELEASED, Some(number)),
+    };
+    put_delivery(buffer, qos, retain, identifiers, flag);
+    put_varint(buffer, seq);
+    if let Some(number) = number {
+        put_varint(buffer, number);
+    }
+}
+
+/// An entry as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EntryRecord {
+    pub seq: u64,
+    pub delivery: Delivery,
+    pub state: EntryState,
+}
+
+/// Decodes the queue and the entries of a [`Kind::Entries`] record.
+pub(super) fn read_entries(payload: &[u8]) -> Result<(QueueId, Vec<EntryRecord>), Malformed> {
+    let mut reader = Reader(payload);
+    let queue = reader.varint_u32()?;
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        let (delivery, flag) = read_delivery(&mut reader)?;
+        let seq = reader.varint()?;
+        let state = match flag {
+            WAITING => EntryState::Waiting,
+            SENT => EntryState::Sent(reader.varint()?),
+            RELEASED => EntryState::Released(reader.varint()?),
+            _ => return Err(Malformed),
+        };
+        entries.push(EntryRecord { seq, delivery, state });
+    }
+    Ok((queue, entries))
+}
+
+/// The most bytes that a change takes.
+#[inline]
+pub(super) fn change_bound(change: &Change) -> usize {
+    match change {
+        Change::Queued { identifiers, .. } => 2 + VARINT_64_MAX + VARINT_32_MAX * (1 + identifiers.len()),
+        Change::Subscribed { filter, .. } => subscription_bound(filter),
+        Change::Unsubscribed { filter } => 1 + VARINT_32_MAX + filter.len(),
+        _ => 1 + 2 * VARINT_64_MAX,
+    }
+}
+
+/// The most bytes that a subscription takes.
+pub(super) fn subscription_bound(filter: &str) -> usize {
+    2 + 2 * VARINT_32_MAX + filter.len()
+}
+
+const OP_QUEUED: u8 = 0;
+const OP_SENT: u8 = 1;
+const OP_RELEASED: u8 = 2;
+const OP_DONE: u8 = 3;
+const OP_COMPLETED: u8 = 4;
+const OP_RECEIVED: u8 = 5;
+const OP_FORGOTTEN: u8 = 6;
+const OP_SUBSCRIBED: u8 = 7;
+const OP_UNSUBSCRIBED: u8 = 8;
+
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+
+/// The body that a change is about, `None` for a change that is not about one or does not name it in its record.
+#[inline]
+pub(super) fn subject(change: &Change) -> Option<Slot> {
+    match change {
+        Change::Queued { slot, .. } | Change::Sent { slot, .. } => Some(*slot),
+        // A slot of 0 is that of an entry whose body is gone already.
+        Change::Done { slot, number } if *slot != 0 || *number == 0 => Some(*slot),
+        _ => None,
+    }
+}
+
+/// Appends a change of a [`Kind::Changes`] record, which begins with the queue. `seq` is that of the change's slot.
+#[inline]
+pub(super) fn put_change(buffer: &mut Vec<u8>, change: &Change, seq: u64) {
+    match change {
+        Change::Queued { qos, retain, identifiers, .. } => {
+            buffer.push(OP_QUEUED);
+            put_varint(buffer, seq);
+            put_delivery(buffer, *qos, *retain, identifiers, 0);
+        }
+        Change::Sent { number, .. } => {
+            buffer.push(OP_SENT);
+            put_varint(buffer, seq);
+            put_varint(buffer, *number);
+        }
+        Change::Released { number, .. } => {
+            buffer.push(OP_RELEASED);
+            put_varint(buffer, *number);
+        }
+        Change::Done { number, .. } => {
+            buffer.push(OP_DONE);
+            put_varint(buffer, seq);
+            put_varint(buffer, *number);
+        }
+        Change::Completed { number } => {
+            buffer.push(OP_COMPLETED);
+            put_varint(buffer, *number);
+        }
+        Change::Received(id) => put_received(buffer, *id),
+        Change::Forgotten(id) => {
+            buffer.push(OP_FORGOTTEN);
+            buffer.extend_from_slice(&id.to_le_bytes());
+        }
+        Change::Subscribed { filter, options } => put_subscription(buffer, filter, *options),
+        Change::Unsubscribed { filter } => {
+            buffer.push(OP_UNSUBSCRIBED);
+            put_bytes(buffer, filter.as_bytes());
+        }
+    }
+}
+
+/// Appends [`Change::Received`].
+pub(super) fn put_received(buffer: &mut Vec<u8>, id: u16) {
+    buffer.push(OP_RECEIVED);
+    buffer.extend_from_slice(&id.to_le_bytes());
+}
+
+/// Appends [`Change::Subscribed`].
+pub(super) fn put_subscription(buffer: &mut Vec<u8>, filter: &str, options: SubscriptionOptions) {
+    buffer.push(OP_SUBSCRIBED);
+    put_bytes(buffer, filter.as_bytes());
+    let mut flags = options.qos & QOS;
+    flags |= if options.no_local { NO_LOCAL } else { 0 };
+    flags |= if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+    buffer.push(flags);
+    put_varint(buffer, options.identifier.into());
+}
+
+/// A change as its record has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ChangeRecord<'a> {
+    Queued { seq: u64, delivery: Delivery },
+    Sent { seq: u64, number: u64 },
+    Released { number: u64 },
+    Done { seq: u64, number: u64 },
+    Completed { number: u64 },
+    Received(u16),
+    Forgotten(u16),
+    Subscribed { filter: &'a str, options: SubscriptionOptions },
+    Unsubscribed { filter: &'a str },
+}
+
+/// The changes of a [`Kind::Changes`] record, to be iterated.
+pub(super) struct Changes<'a>(Reader<'a>);
+
+/// Decodes the queue of a [`Kind::Changes`] record.
+pub(super) fn read_changes(payload: &[u8]) -> Result<(QueueId, Changes<'_>), Malformed> {
+    let mut reader = Reader(payload);
+    Ok((reader.varint_u32()?, Changes(reader)))
+}
+
+impl<'a> Changes<'a> {
+    fn read(&mut self) -> Result<ChangeRecord<'a>, Malformed> {
+        let reader = &mut self.0;
+        Ok(match reader.u8()? {
+            OP_QUEUED => ChangeRecord::Queued { seq: reader.varint()?, delivery: read_delivery(reader)?.0 },
+            OP_SENT => ChangeRecord::Sent { seq: reader.varint()?, number: reader.varint()? },
+            OP_RELEASED => ChangeRecord::Released { number: reader.varint()? },
+            OP_DONE => ChangeRecord::Done { seq: reader.varint()?, number: reader.varint()? },
+            OP_COMPLETED => ChangeRecord::Completed { number: reader.varint()? },
+            OP_RECEIVED => ChangeRecord::Received(reader.u16()?),
+            OP_FORGOTTEN => ChangeRecord::Forgotten(reader.u16()?),
+            OP_SUBSCRIBED => {
+                let filter = reader.text()?;
+                let flags = reader.u8()?;
+                let options = SubscriptionOptions {
+                    qos: flags & QOS,
+                    no_local: flags & NO_LOCAL != 0,
+                    retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
+                    identifier: reader.varint_u32()?,
+                };
+                ChangeRecord::Subscribed { filter, options }
+            }
+            OP_UNSUBSCRIBED => ChangeRecord::Unsubscribed { filter: reader.text()? },
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<ChangeRecord<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let change = self.read();
+        if change.is_err() {
+            self.0 = Reader(&[]);
+        }
+        Some(change)
+    }
+}
+
+/// Decodes a [`Kind::Unretained`] record: mountpoint and topic.
+pub(super) fn read_unretained(payload: &[u8]) -> Result<(&str, &str), Malformed> {
+    let mut reader = Reader(payload);
+    let names = (reader.text()?, reader.text()?);
+    if reader.is_empty() { Ok(names) } else { Err(Malformed) }
+}
+
+/// Decodes a [`Kind::Ended`] record.
+pub(super) fn read_ended(payload: &[u8]) -> Result<QueueId, Malformed> {
+    let mut reader = Reader(payload);
+    let queue = reader.varint_u32()?;
+    if reader.is_empty() { Ok(queue) } else { Err(Malformed) }
+}
+
+/// The puts and deletes of a [`Kind::Metadata`] record, to be iterated: key, and value with its place in the payload.
+pub(super) struct MetadataChanges<'a> {
+    payload_len: usize,
+    reader: Reader<'a>,
+}
+
+/// A put or delete: the value, `None` for a delete, and where it starts in the payload.
+pub(super) type MetadataChange<'a> = (&'a [u8], Option<(&'a [u8], usize)>);
+
+/// Decodes a [`Kind::Metadata`] record.
+pub(super) fn read_metadata(payload: &[u8]) -> MetadataChanges<'_> {
+    MetadataChanges { payload_len: payload.len(), reader: Reader(payload) }
+}
+
+/// Appends a put or a delete to a [`Kind::Metadata`] record.
+pub(super) fn put_metadata(buffer: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    buffer.push(u8::from(value.is_some()));
+    put_bytes(buffer, key);
+    if let Some(value) = value {
+        put_bytes(buffer, value);
+    }
+}
+
+/// The most bytes that a put or a delete takes.
+pub(super) fn metadata_bound(key: &[u8], value: Option<&[u8]>) -> usize {
+    1 + 2 * VARINT_32_MAX + key.len() + value.map_or(0, <[u8]>::len)
+}
+
+impl<'a> MetadataChanges<'a> {
+    fn read(&mut self) -> Result<MetadataChange<'a>, Malformed> {
+        let has_value = match self.reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed),
+        };
+        let key = self.reader.bytes()?;
+        if !has_value {
+            return Ok((key, None));
+        }
+        let value = self.reader.bytes()?;
+        Ok((key, Some((value, self.payload_len - self.reader.0.len() - value.len()))))
+    }
+}
+
+impl<'a> Iterator for MetadataChanges<'a> {
+    type Item = Result<MetadataChange<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let change = self.read();
+        if change.is_err() {
+            self.reader = Reader(&[]);
+        }
+        Some(change)
+    }
+}

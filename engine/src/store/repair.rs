@@ -1,0 +1,228 @@
+//! Checking a store that nobody has open, and repairing it: what can be read is kept, what cannot is put aside.
+//!
+//! A repair puts records that say "lost" where there are bytes that are none, so everything sound stays at its place.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::record;
+use super::recovery::{salt_of, walk};
+use super::replay::Replay;
+use super::report::{Damage, Report};
+use super::scan::{self, Found, PUT_ASIDE, SegmentReader, failed};
+use super::segment::{HEADER, Header, file_name};
+use super::types::{OpenError, SegmentNo};
+
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+
+/// A part of a segment that holds no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gap {
+    start: u64,
+    end: u64,
+}
+
+/// What is wrong with one segment.
+struct Wound {
+    number: SegmentNo,
+    /// Its file, if there is one.
+    found: Option<Found>,
+    size: u64,
+    gaps: Vec<Gap>,
+    is_header_bad: bool,
+    /// Where the segment before ends.
+    previous_end: u64,
+}
+
+/// Scans a store that nobody has open, and lists all damages. With `repair` it then makes the store one that can be opened:
+/// damaged files get `.damaged` behind their names, and sound copies of what they held take their place.
+pub fn check(disk: &Arc<dyn Disk>, repair: bool) -> Result<Report, OpenError> {
+    let disk = &**disk;
+    let listing = scan::list(disk)?;
+    let salt = salt_of(&listing).unwrap_or_default();
+    let read_error = || failed("cannot read the store");
+    let mut report = Report { segments: listing.segments.len(), ..Report::default() };
+    report.damages.clone_from(&listing.foreign);
+    let mut replay = Replay::new(0);
+    let seen = walk(&listing.segments, salt, &mut replay).map_err(read_error())?;
+    (report.records, report.bytes) = (seen.records, seen.bytes);
+    let mut wounds = Vec::new();
+    if seen.damage.is_some() {
+        wounds = examine(&listing.segments, salt, &mut report).map_err(read_error())?;
+    } else {
+        report.cut = describe_cut(&listing.segments, seen.read.len(), seen.stop).map_err(read_error())?;
+        let missing = replay.finish().missing;
+        if missing > 0 {
+            let what = format!("{missing} entries of queues have no message");
+            report.damages.push(Damage { file: file_name(seen.stop.0), offset: seen.stop.1, what });
+        }
+    }
+    if repair {
+        for wound in &wounds {
+            heal(disk, wound, salt, &mut report)?;
+        }
+        for foreign in &listing.foreign {
+            put_aside(disk, &foreign.file, &mut report)?;
+        }
+        disk.sync_directory().map_err(failed("cannot sync the store's directory"))?;
+    }
+    Ok(report)
+}
+
+/// What an opening would cut off.
+fn describe_cut(segments: &[Found], read: usize, stop: (SegmentNo, u64)) -> io::Result<Option<String>> {
+    let mut used = 0;
+    for found in segments.iter().skip(read.saturating_sub(1)) {
+        let from = if found.number == stop.0 { stop.1.max(HEADER) } else { HEADER };
+        used += scan::used_bytes(found, from)?;
+    }
+    Ok((used > 0).then(|| format!("{used} bytes from {} at byte {} on", file_name(stop.0), stop.1)))
+}
+
+/// Goes through all segments and notes everything that is wrong.
+fn examine(segments: &[Found], salt: u32, report: &mut Report) -> io::Result<Vec<Wound>> {
+    (report.records, report.bytes) = (0, 0);
+    let mut wounds = Vec::new();
+    let mut ends = BTreeMap::new();
+    let mut expected = segments.first().map_or(1, |found| found.number);
+    let size_usual = segments.iter().map(|found| found.file_size).max().unwrap_or_default();
+    for (index, found) in segments.iter().enumerate() {
+        let end = scan::previous_end(found, salt)?;
+        while expected < found.number && end.is_some() {
+            report.damages.push(Damage {
+                file: file_name(expected),
+                offset: 0,
+                what: "this segment is missing".into(),
+            });
+            let size = size_usual;
+            let (gaps, previous_end) = (Vec::new(), 0);
+            wounds.push(Wound { number: expected, found: None, size, gaps, is_header_bad: true, previous_end });
+            expected += 1;
+        }
+        expected = found.number + 1;
+        let next = segments.get(index + 1).map_or(Ok(None), |next| scan::previous_end(next, salt))?;
+        let next = next.filter(|_| segments[index + 1].number == expected);
+        let (wound, end) = examine_segment(found, salt, next, report)?;
+        wounds.extend(wound);
+        ends.insert(found.number, end);
+    }
+    fit_missing(&mut wounds, segments, salt)?;
+    for wound in &mut wounds {
+        wound.previous_end = ends.get(&(wound.number.wrapping_sub(1))).copied().unwrap_or(0);
+        if wound.found.is_none() {
+            ends.insert(wound.number, wound.gaps[0].end);
+        }
+    }
+    Ok(wounds)
+}
+
+/// Makes segments that are missing as long as the segment behind them says they were.
+fn fit_missing(wounds: &mut [Wound], segments: &[Found], salt: u32) -> io::Result<()> {
+    for wound in wounds.iter_mut().filter(|wound| wound.found.is_none()) {
+        let next = segments.iter().find(|found| found.number == wound.number + 1);
+        let end = next.map_or(Ok(None), |next| scan::previous_end(next, salt))?;
+        wound.size = wound.size.max(end.unwrap_or(0));
+        wound.gaps = vec![Gap { start: HEADER, end: end.unwrap_or(2 * HEADER) }];
+    }
+    Ok(())
+}
+
+/// Notes everything that is wrong in a segment which ends at `end`, as far as that is known, and says where it ends.
+fn examine_segment(
+    found: &Found,
+    salt: u32,
+    end: Option<u64>,
+    report: &mut Report,
+) -> io::Result<(Option<Wound>, u64)> {
+    let is_header_bad = found.header.is_err();
+    if is_header_bad {
+        let what = "the header of the segment cannot be read".into();
+        report.damages.push(Damage { file: found.name.clone(), offset: 0, what });
+    }
+    let mut gaps = Vec::new();
+    let mut reader = SegmentReader::new(found, salt, HEADER);
+    while end != Some(reader.offset()) {
+        if let Ok((_, raw)) = reader.next()? {
+            report.records += 1;
+            report.bytes += raw.len() as u64;
+            continue;
+        }
+        let start = reader.offset();
+        let next = reader.resync(start)?.or(end.filter(|&end| end > start));
+        let Some(next) = next else { break };
+        let is_beyond = end.is_some_and(|end| next >= end);
+        let next = if is_beyond { end.unwrap_or(next) } else { next };
+        let what = format!("{} bytes cannot be read", next - start);
+        report.damages.push(Damage { file: found.name.clone(), offset: start, what });
+        gaps.push(Gap { start, end: next });
+        if is_beyond {
+            break;
+        }
+    }
+    let end = end.unwrap_or(reader.offset());
+    if gaps.is_empty() && !is_header_bad {
+        return Ok((None, end));
+    }
+    let (number, size) = (found.number, found.file_size);
+    let wound = Wound { number, found: Some(found.clone()), size, gaps, is_header_bad, previous_end: 0 };
+    Ok((Some(wound), end))
+}
+
+/// Puts a sound segment in the place of a wounded one.
+fn heal(disk: &dyn Disk, wound: &Wound, salt: u32, report: &mut Report) -> Result<(), OpenError> {
+    let name = file_name(wound.number);
+    let new_name = format!(".{name}");
+    // What an interrupted repair left.
+    let _ = disk.remove(&new_name);
+    write_healed(disk, &new_name, wound, salt).map_err(failed(format!("cannot write {new_name}")))?;
+    if wound.found.is_some() {
+        put_aside(disk, &name, report)?;
+    }
+    disk.rename(&new_name, &name).map_err(failed(format!("cannot rename {new_name}")))
+}
+
+fn put_aside(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<(), OpenError> {
+    let aside = format!("{name}{PUT_ASIDE}");
+    disk.rename(name, &aside).map_err(failed(format!("cannot rename {name}")))?;
+    report.put_aside.push(aside);
+    Ok(())
+}
+
+fn write_healed(disk: &dyn Disk, new_name: &str, wound: &Wound, salt: u32) -> io::Result<()> {
+    let size = wound.size.max(2 * HEADER);
+    let new = disk.create(new_name, size)?;
+    if let Some(found) = &wound.found {
+        let mut bytes = vec![0; PIECE];
+        let mut at = 0;
+        while at < found.file_size {
+            let size = (found.file_size - at).min(PIECE as u64) as usize;
+            found.file.read_at(&mut bytes[..size], at)?;
+            new.write_at(&bytes[..size], at)?;
+            at += size as u64;
+        }
+    }
+    if wound.is_header_bad {
+        new.write_at(&Header { number: wound.number, size, salt }.encode(), 0)?;
+    }
+    for gap in &wound.gaps {
+        new.write_at(&filling(*gap, wound.previous_end, salt), gap.start)?;
+    }
+    new.sync()
+}
+
+/// Records for a gap. One at the start of a segment begins with the record that stands there in every segment.
+fn filling(gap: Gap, previous_end: u64, salt: u32) -> Vec<u8> {
+    let size = (gap.end - gap.start) as usize;
+    let mut bytes = Vec::new();
+    if gap.start == HEADER {
+        record::put_started(&mut bytes, previous_end, salt);
+    }
+    let left = size.saturating_sub(bytes.len());
+    if left >= record::HEAD {
+        bytes.extend_from_slice(&record::lost(left, salt));
+    }
+    bytes
+}

@@ -144,6 +144,7 @@ fn examine_segment(
     }
     let mut gaps = Vec::new();
     let mut reader = SegmentReader::new(found, salt, HEADER);
+    let mut last = HEADER;
     while end != Some(reader.offset()) {
         if let Ok((_, raw)) = reader.next()? {
             report.records += 1;
@@ -152,6 +153,7 @@ fn examine_segment(
         }
         let start = reader.offset();
         let next = reader.resync(start)?.or(end.filter(|&end| end > start));
+        last = start;
         let Some(next) = next else { break };
         let is_beyond = end.is_some_and(|end| next >= end);
         let next = if is_beyond { end.unwrap_or(next) } else { next };
@@ -162,7 +164,7 @@ fn examine_segment(
             break;
         }
     }
-    let end = end.unwrap_or(reader.offset());
+    let end = end.unwrap_or(last);
     if gaps.is_empty() && !is_header_bad {
         return Ok((None, end));
     }
@@ -192,7 +194,8 @@ fn put_aside(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<(), Ope
 }
 
 fn write_healed(disk: &dyn Disk, new_name: &str, wound: &Wound, salt: u32) -> io::Result<()> {
-    let size = wound.size.max(2 * HEADER);
+    // A file that was cut short gets its size again.
+    let size = wound.gaps.iter().map(|gap| gap.end).fold(wound.size.max(2 * HEADER), u64::max);
     let new = disk.create(new_name, size)?;
     if let Some(found) = &wound.found {
         let mut bytes = vec![0; PIECE];

@@ -108,7 +108,7 @@ impl SegmentReader {
                 }
                 Err(Bad::Short(HEAD)) => {
                     // Fewer bytes than a head are left.
-                    self.fill((self.size - self.offset()) as usize)?;
+                    self.fill(self.size.saturating_sub(self.offset()) as usize)?;
                     let is_end = self.bytes[self.at..].iter().all(|&byte| byte == 0);
                     return Ok(Err(if is_end { Bad::End } else { Bad::Wrong }));
                 }

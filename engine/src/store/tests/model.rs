@@ -82,14 +82,35 @@ impl Model {
         (slots.iter().collect::<BTreeSet<_>>().len(), slots.len() as u64)
     }
 
+    /// The sessions that came back, without a look at the bodies.
+    pub fn recovered_loosely(recovered: Recovered) -> Self {
+        let mut model = Self::default();
+        model.take_sessions(recovered.sessions, |_, _| 0);
+        model
+    }
+
     /// What came back. Every body is read.
     pub fn recovered(store: &Store, recovered: Recovered, next_content: u64) -> Self {
         let mut model = Self { next_content, ..Self::default() };
-        for session in recovered.sessions {
+        model.take_sessions(recovered.sessions, |slot, size| content(store, slot, size));
+        for (mountpoint, trie) in &recovered.retained {
+            trie.matching("#", &mut |topic, retained| {
+                let content = content(store, retained.slot, 0);
+                model.retained.insert((mountpoint.to_string(), topic.into()), (content, retained.slot));
+                true
+            });
+        }
+        model.metadata = store.scan_metadata(b"", None, usize::MAX).unwrap().into_iter().collect();
+        assert_eq!(recovered.report.missing, 0, "every entry has its message");
+        model
+    }
+
+    fn take_sessions(&mut self, sessions: Vec<RecoveredSession>, content: impl Fn(Slot, u32) -> u64) {
+        for session in sessions {
             let mut entries = Vec::new();
             let mut next_number = 1;
             for entry in session.waiting.into_iter().chain(session.window) {
-                let content = if entry.place.slot == 0 { 0 } else { content(store, entry.place.slot, entry.size) };
+                let content = if entry.place.slot == 0 { 0 } else { content(entry.place.slot, entry.size) };
                 if let EntryState::Sent(number) | EntryState::Released(number) = entry.state {
                     next_number = next_number.max(number + 1);
                 }
@@ -107,18 +128,27 @@ impl Model {
                 entries,
                 next_number: next_number + 1_000_000,
             };
-            assert!(model.queues.insert(session.queue, queue).is_none());
+            assert!(self.queues.insert(session.queue, queue).is_none());
         }
-        for (mountpoint, trie) in &recovered.retained {
-            trie.matching("#", &mut |topic, retained| {
-                let content = content(store, retained.slot, 0);
-                model.retained.insert((mountpoint.to_string(), topic.into()), (content, retained.slot));
-                true
-            });
+    }
+
+    /// Takes over a queue that holds one message, if the place has a slot.
+    pub fn adopt(&mut self, id: QueueId, session: SessionRecord, place: Place) {
+        let session_segment = place.segment;
+        let (subscriptions, received, entries) = Default::default();
+        let queue = Queue { session, session_segment, subscriptions, received, entries, next_number: 1 };
+        self.queues.insert(id, queue);
+        if place.slot != 0 {
+            self.adopt_entry(id, place);
         }
-        model.metadata = store.scan_metadata(b"", None, usize::MAX).unwrap().into_iter().collect();
-        assert_eq!(recovered.report.missing, 0, "every entry has its message");
-        model
+    }
+
+    /// Takes over an entry that waits.
+    pub fn adopt_entry(&mut self, id: QueueId, place: Place) {
+        let (identifiers, state) = (SmallVec::new(), EntryState::Waiting);
+        let image = EntryImage { content: 0, qos: 1, retain: false, identifiers, state };
+        let entry = Entry { image, slot: place.slot, segment: place.segment };
+        self.queues.get_mut(&id).unwrap().entries.push(entry);
     }
 
     /// Publishes a message of its own to random queues.

@@ -1,1 +1,99 @@
-//! x
+//! How fast it is. Run with `cargo test --release --no-default-features -- --ignored --nocapture store::tests::timing`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::*;
+use super::{head, new_session, options, session, span, target};
+use crate::message::Publication;
+
+const COUNT: u32 = 1_000_000;
+const BATCH: usize = 16;
+
+fn report(what: &str, took: Duration, count: u32) {
+    println!("{what}: {} ns", took.as_nanos() / u128::from(count));
+}
+
+fn new_store(directory: &std::path::Path) -> (Arc<Store>, Recovered) {
+    let disk = Arc::new(RealDisk::new(directory).unwrap());
+    let options = Options { segment_bytes: 64 << 20, ..options(SyncMode::Never) };
+    Store::open(disk, options).unwrap()
+}
+
+/// One call after another, written when `BATCH` of them are together, as a worker does at the end of its turn.
+fn measure(what: &str, store: &Store, count: u32, mut call: impl FnMut(u32)) {
+    let (mut appending, mut committing) = (Duration::ZERO, Duration::ZERO);
+    let from = store.appended();
+    for start in (0..count).step_by(BATCH) {
+        let began = Instant::now();
+        for index in start..start + BATCH as u32 {
+            call(index);
+        }
+        let appended = Instant::now();
+        store.commit(store.appended());
+        appending += appended - began;
+        committing += appended.elapsed();
+    }
+    report(what, appending, count);
+    let bytes = store.appended() - from;
+    println!("  commit of {BATCH}: {} ns", committing.as_nanos() / u128::from(count / BATCH as u32));
+    println!("  commit: {:.2} ns a byte of {bytes}", committing.as_nanos() as f64 / bytes as f64);
+}
+
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::cast_precision_loss, reason = "a figure to be read")]
+fn timing() {
+    let directory = std::env::temp_dir().join(format!("strogoff-store-timing-{}", std::process::id()));
+    let (store, _) = new_store(&directory);
+    let queue = new_session(&store, "client");
+    let (bytes, layout) = span("sensors/kitchen", &[b'x'; 100]);
+    let targets = [target(queue)];
+    let mut slots = Vec::with_capacity(COUNT as usize);
+    let publication = Publication { head: head(layout), span: &bytes };
+    measure("append_messages, 100 bytes, one target", &store, COUNT, |_| {
+        let (received, place) = (None, Place::default());
+        let mut batch = [NewMessage { publication, retained_in: None, received, targets: &targets, place }];
+        store.append_messages(&mut batch).unwrap();
+        slots.push(batch[0].place.slot);
+    });
+    let began = Instant::now();
+    for &slot in slots.iter().step_by(10) {
+        std::hint::black_box(store.load(slot).unwrap());
+    }
+    report("load from a file", began.elapsed(), COUNT / 10);
+    drop(store);
+
+    let (store, recovered) = new_store(&directory);
+    assert_eq!(recovered.report.messages, COUNT as usize);
+    println!("replay of {COUNT} queued messages: {:?}", recovered.report.took);
+    let waiting = &recovered.sessions[0].waiting;
+    measure("append_changes, one Sent", &store, COUNT, |index| {
+        let slot = waiting[index as usize].place.slot;
+        store.append_changes(queue, &[Change::Sent { slot, number: u64::from(index) + 1 }]);
+    });
+    measure("append_changes, one Done", &store, COUNT, |index| {
+        let slot = waiting[index as usize].place.slot;
+        store.append_changes(queue, &[Change::Done { slot, number: u64::from(index) + 1 }]);
+    });
+    drop(store);
+    let (store, recovered) = new_store(&directory);
+    assert_eq!(recovered.report.messages, 0);
+    println!("replay of {COUNT} messages that came and went: {:?}", recovered.report.took);
+
+    measure("append_messages from a slab in use", &store, COUNT, |_| {
+        let (received, place) = (None, Place::default());
+        let mut batch = [NewMessage { publication, retained_in: None, received, targets: &targets, place }];
+        store.append_messages(&mut batch).unwrap();
+        let slot = batch[0].place.slot;
+        store.append_changes(queue, &[Change::Sent { slot, number: 1 }]);
+        store.append_changes(queue, &[Change::Done { slot, number: 1 }]);
+    });
+    let began = Instant::now();
+    for _ in 0..10_000 {
+        store.append_session(queue, &session("client"));
+    }
+    report("append_session", began.elapsed(), 10_000);
+    drop(store);
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -13,6 +13,40 @@ pub type Millis = u64;
 /// No expiry: a message whose `expires_at` is this never expires.
 pub const NEVER: Millis = Millis::MAX;
 
+/// Where the store has a message. Whoever has a place with a slot keeps the message in the store until it gives the place up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where the body is found; 0: the store does not have the message.
+    pub slot: u32,
+    /// The lowest segment of the log that has something to say about whoever holds this place.
+    pub segment: u32,
+}
+
+impl Place {
+    /// Not in the store.
+    pub const NONE: Self = Self { slot: 0, segment: 0 };
+    /// The slot of something that the store knows of, but whose body it need not keep any more.
+    const BODILESS: u32 = u32::MAX;
+
+    /// Whether the store knows of it.
+    #[inline]
+    pub const fn is_stored(self) -> bool {
+        self.slot != 0
+    }
+
+    /// The slot of the body, if the store keeps one.
+    #[inline]
+    pub const fn body(self) -> Option<u32> {
+        if self.slot == 0 || self.slot == Self::BODILESS { None } else { Some(self.slot) }
+    }
+
+    /// The same place without a body.
+    #[must_use]
+    pub const fn without_body(self) -> Self {
+        if self.slot == 0 { self } else { Self { slot: Self::BODILESS, ..self } }
+    }
+}
+
 /// Where the parts of a message lie in its span. The topic starts at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -124,6 +158,35 @@ impl Message {
     /// Memory that it takes, shared by all who hold it.
     pub fn size(&self) -> usize {
         self.0.slice.len() + size_of::<Head>() + 2 * size_of::<usize>()
+    }
+}
+
+/// The retained message of a topic.
+#[derive(Clone, Debug)]
+pub struct Retained {
+    /// The message; `None`: it is only in the store.
+    pub message: Option<Message>,
+    /// When it expires, [`NEVER`] for a message without expiry interval.
+    pub expires_at: Millis,
+    /// Where the store has its body; 0: it does not.
+    pub slot: u32,
+    /// Memory that the message takes where it is in memory.
+    pub size: u32,
+    /// Quality of service of the publisher.
+    pub qos: u8,
+}
+
+impl Retained {
+    /// A message in memory.
+    pub fn new(message: Message) -> Self {
+        let head = message.publication().head;
+        let size = message.size() as u32;
+        Self { message: Some(message), expires_at: head.expires_at, slot: 0, size, qos: head.qos }
+    }
+
+    /// Whether its expiry has passed.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        now >= self.expires_at
     }
 }
 

@@ -51,6 +51,7 @@ series! {
     PasswordOverload "password_check_overload" "Clients refused because too many slow password checks waited already.";
     EventsDropped "events_dropped" "Notifications for Python that were dropped because the event queue was full.";
     RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
+    StorePublishRefused "store_publish_refused" "Publishes refused because the store could not take them (full disk, quota, failing disk).";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
     Panic "internal_error" "Connections closed because of a bug in the broker.";
     ConnectionRateLimited "connection_rate_limited" "Connections that had to wait because of `max_connection_rate`.";

@@ -136,7 +136,10 @@ words!(DeliverMode: DeliverMode::Fanout = "fanout", DeliverMode::Balance = "bala
 words!(SharedPolicy: SharedPolicy::PreferLocal = "prefer_local", SharedPolicy::Random = "random",
        SharedPolicy::LocalOnly = "local_only", SharedPolicy::PreferOnlineBeforeLocal = "prefer_online_before_local");
 
+words!(SyncMode: SyncMode::Always = "always", SyncMode::Interval = "interval", SyncMode::Never = "never");
+
 pub use crate::routing::SharedPolicy;
+use crate::store::SyncMode;
 
 /// Declares the settings: field, type, default, range, key.
 macro_rules! settings {
@@ -258,6 +261,16 @@ settings! {
     password_cache_size: usize = 10_000, 0, 10_000_000, "password_cache_size";
     /// Milliseconds until a request without a verdict is refused.
     hook_timeout: Millis = 5_000, 1, 3_600_000, "plugins.hook_timeout";
+    /// What has to happen before a message counts as kept.
+    store_sync: SyncMode = SyncMode::Interval, 0, 0, "store.sync";
+    /// Milliseconds between two syncs with `interval`.
+    store_sync_interval: Millis = 1_000, 1, 60_000, "store.sync_interval";
+    /// Bytes of the store's files; 0: no limit.
+    store_max_bytes: u64 = 0, 0, i64::MAX, "store.max_bytes";
+    /// Bytes of one file of the store.
+    store_segment_bytes: u64 = 33_554_432, 65_536, 1_073_741_824, "store.segment_bytes";
+    /// Memory for messages of clients that are away, beside the store.
+    store_cache_bytes: usize = 33_554_432, 0, i64::MAX, "store.cache_bytes";
 }
 
 impl Settings {

@@ -16,6 +16,7 @@ retained messages, and it never calls Python and never waits for the GIL. The tr
 A typical driver::
 
     engine = Engine({"allow_anonymous": True})
+    engine.open_store("data/store")
     engine.start()
     info = engine.open_listener("default", "tcp", "127.0.0.1", 0)
     loop.add_reader(engine.event_fd(), lambda: handle(engine.drain()))
@@ -50,12 +51,18 @@ __all__ = [
     "RetainedMessage",
     "SessionEvent",
     "SessionInfo",
+    "StoreDamage",
+    "StoreError",
+    "StoreReport",
+    "StoreSummary",
     "SubscribeRequest",
     "SubscriptionEvent",
     "SubscriptionInfo",
     "TlsConfig",
     "UnsubscribeRequest",
     "Verdict",
+    "check_store",
+    "compact_store",
     "hash_password",
 ]
 
@@ -116,7 +123,9 @@ class Engine:
         `disconnect_on_unauthorized_publish_v3` (bool), `max_retained_messages`, `expire_retain_cache` (seconds, 0: lazily),
         `max_connection_buffer` (bytes that wait for a slow reader before messages queue), `max_connect_packet_size`,
         `event_queue_limit`, `event_queue_bytes` (of messages in events), `max_pending_hooks`, `plugins.hook_timeout` (ms),
-        `password_check_threads` (at the start only), `max_pending_password_checks`, `password_cache_size`.
+        `password_check_threads` (at the start only), `max_pending_password_checks`, `password_cache_size`,
+        `store.sync` ("always" | "interval" | "never"), `store.sync_interval` (ms), `store.max_bytes` (0: no limit),
+        `store.segment_bytes` (before `open_store` only), `store.cache_bytes`.
         Raises `ValueError` that names the setting.
         """
 
@@ -256,6 +265,49 @@ class Engine:
     def delete_retained(self, topic: str, *, mountpoint: str = "") -> bool: ...
     def delete_expired_retained(self) -> int:
         """Sweep expired retained messages of all mountpoints; how many went."""
+
+    # -- the store -------------------------------------------------------------------------------------------
+    #
+    # Sessions that last, what waits for them, and retained messages survive the process from `open_store` on; without it
+    # all is in memory. Python keeps keys and values of its own in the same store. `stop` writes and syncs what is left.
+    # Methods that say so block without the GIL, so they belong on a thread.
+
+    def open_store(self, directory: str) -> StoreSummary:
+        """Open the store in a directory, made if need be, and take up what it holds. Once, before `start`; blocking.
+
+        The caller sees to it that no other process has it open. Raises `StoreError`: damaged (what exactly, and how to go
+        on), of a newer version, or the system refuses; nothing is changed then. Raises `RuntimeError` for a second time.
+        """
+
+    def store_get(self, key: bytes) -> bytes | None:
+        """The value of a key. May read the disk. Raises `StoreError`."""
+
+    def store_scan(self, prefix: bytes, *, after: bytes | None = None, limit: int = 1_000) -> list[tuple[bytes, bytes]]:
+        """At most `limit` keys that begin with `prefix`, behind `after`, in their order, with values. Raises `StoreError`."""
+
+    def store_write(self, changes: Sequence[tuple[bytes, bytes | None]], *, wait: bool = False) -> None:
+        """Set values, or delete keys (None): all of them or, after a crash, none.
+
+        `wait`: return when what `store.sync` promises holds for it (blocking). Raises `StoreError` when the store is full,
+        over `store.max_bytes`, or cannot be written; nothing is changed then. With `wait` also when the disk has not taken it
+        within 30 seconds; it may take it still.
+        """
+
+    def store_begin_backup(self) -> list[str]:
+        """Paths of the files that hold all that was acknowledged until now; they stay as they are until `store_end_backup`.
+
+        Blocking. What is written meanwhile goes elsewhere, and no space is won back. Raises `StoreError`, also for a second
+        backup at a time.
+        """
+
+    def store_end_backup(self) -> None:
+        """Let go of the files of `store_begin_backup`. Idempotent."""
+
+    def store_compact(self) -> tuple[int, int]:
+        """Write what is still needed anew and delete the rest; bytes of the files before and after. Blocking; after `start`.
+
+        Raises `StoreError`: no store is open, a backup is being made, the disk is full, or the engine stops meanwhile.
+        """
 
     # -- metrics ---------------------------------------------------------------------------------------------
 
@@ -821,6 +873,66 @@ class Metric:
     labels: dict[str, str]
     value: int
     description: str
+
+# -- the store -----------------------------------------------------------------------------------------------------
+
+class StoreError(Exception):
+    """The store cannot be opened, read or written; the message says which file, what is wrong and how to go on."""
+
+@final
+class StoreSummary:
+    """What `Engine.open_store` found. `messages`: each counted once, retained ones among them.
+
+    `cut` says in words what was cut off as the torn end of a crash, None for nothing.
+    """
+
+    sessions: int
+    messages: int
+    retained: int
+    metadata_keys: int
+    bytes: int
+    duration_ms: int
+    cut: str | None
+
+@final
+class StoreDamage:
+    """One place that cannot be read. `file` is a name within the directory; `offset` in bytes."""
+
+    file: str
+    offset: int
+    what: str
+
+@final
+class StoreReport:
+    """What is in a store. `bytes` are those of its files, `live_bytes` those that are still needed of them.
+
+    What there is of a damaged store (from `bytes` to `metadata_keys`, but for `segments` and `records`) is not counted.
+    `cut`: what an `open_store` would cut off as the torn end of a crash, which is no damage.
+    """
+
+    is_sound: bool
+    format_version: int
+    bytes: int
+    live_bytes: int
+    segments: int
+    records: int
+    sessions: int
+    messages: int
+    retained: int
+    metadata_keys: int
+    damages: list[StoreDamage]
+    cut: str | None
+
+def check_store(directory: str, *, repair: bool = False) -> StoreReport:
+    """Read a whole store that nobody has open; blocking, without the GIL. Nothing is changed without `repair`.
+
+    `repair`: each damaged file is replaced by one with all of its records that can be read, and kept as `NAME.damaged`.
+    The report tells what was found before that.
+    Raises `StoreError` when there is no store, or when it cannot be read at all.
+    """
+
+def compact_store(directory: str) -> tuple[int, int]:
+    """As `Engine.store_compact`, for a store that nobody has open. Raises `StoreError`, also for a damaged one."""
 
 # -- load generator ----------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use crate::broker::events::Event;
 use crate::hooks::Identity;
-use crate::message::{Head, Message, Publication};
+use crate::message::{Head, Message, Place, Publication};
 use crate::metrics::Counter;
-use crate::protocol::{Context, FrameCache, Outgoing};
-use crate::routing::{Delivery, Own, Route, SharedGroup, Subscriber};
+use crate::protocol::{Context, FrameCache, Outgoing, UNKNOWN_LSN};
+use crate::routing::{Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
 use crate::settings::DeliverMode;
+use crate::store::{QueueId, Refusal};
 
+use super::writing::{Letter, planned_qos};
 use super::{BufferPool, Flushed, Node, Receiver, SessionRef, SessionState};
 
 /// A connection with this much to write is flushed at once, while its bytes are still in the processor's cache.
@@ -32,6 +34,29 @@ struct Item {
     is_in_arena: bool,
     route: usize,
     message: Option<Message>,
+    /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
+    received: Option<(QueueId, u16)>,
+}
+
+/// What became of a message that was routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It is noted; whether somebody gets it.
+    Taken {
+        /// Somebody gets it.
+        has_subscribers: bool,
+    },
+    /// It would have to be kept, and the store takes nothing.
+    Refused(Refusal),
+}
+
+/// Messages that could not be written down, so nobody got them and they must not be acknowledged.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// Why.
+    pub refusal: Refusal,
+    /// The identifiers of QoS 2 messages among them, which were not received after all.
+    pub packet_ids: Vec<u16>,
 }
 
 /// Messages that are routed and not yet handed over, and connections that wait for their flush.
@@ -42,14 +67,26 @@ pub struct Batch {
     /// Where the topics of the routes are, each at the place of its route.
     mountpoints: Vec<Arc<str>>,
     routes_used: usize,
-    /// The route that is being handed over.
-    run_at: usize,
+    /// The mountpoint of what is being handed over.
+    mountpoint: Option<Arc<str>>,
+    /// Members of shared groups that get the message which is being handed over; `None`: nobody can take it.
+    chosen: Vec<Option<Chosen>>,
     arena: Vec<u8>,
     cache: FrameCache,
     /// Buffers for whoever writes on this worker.
     pub pool: BufferPool,
     flush_due: Vec<SessionRef>,
+    /// Connections whose output tells of something that the store has not kept yet.
+    held: Vec<SessionRef>,
+    /// Some message that is noted has to be written down before anybody learns of it.
+    needs_store: bool,
     random: u64,
+}
+
+/// A member of a shared group that gets a message.
+struct Chosen {
+    subscriber: SessionRef,
+    options: SubscriptionOptions,
 }
 
 impl Batch {
@@ -62,7 +99,8 @@ impl Batch {
     /// Gives up all that is half done, after a bug was met. Connections that wait for their flush still get it.
     pub fn abandon(&mut self) {
         let flush_due = std::mem::take(&mut self.flush_due);
-        *self = Self { flush_due, ..Self::default() };
+        let held = std::mem::take(&mut self.held);
+        *self = Self { flush_due, held, ..Self::default() };
     }
 
     /// Messages that wait to be handed over.
@@ -76,7 +114,14 @@ impl Batch {
         routes.map(|route| route.targets.len() + route.groups.len()).sum()
     }
 
-    /// Routes a message and notes it. True when somebody gets it. `input`: the buffer that the span may lie in.
+    /// Whether what the publisher is told must wait until [`Batch::dispatch`] has written down what was noted.
+    #[inline]
+    pub fn needs_store(&self) -> bool {
+        self.needs_store
+    }
+
+    /// Routes a message and notes it. `input`: the buffer that the span may lie in. `received`: the queue and packet
+    /// identifier of a QoS 2 message whose publisher's session is kept.
     pub fn add(
         &mut self,
         node: &Node,
@@ -84,14 +129,27 @@ impl Batch {
         input: &[u8],
         mountpoint: &Arc<str>,
         mut outgoing: Outgoing<'_>,
-    ) -> bool {
+        received: Option<(QueueId, u16)>,
+    ) -> Noted {
         let publication = outgoing.publication;
         let route = self.route(node, input, mountpoint, &publication);
         let found = &self.routes[route];
         let matches = found.targets.len() + found.groups.len();
-        if matches == 0 {
-            return false;
+        let head = publication.head;
+        let is_written = received.is_some() || (head.retain && node.store().is_some()) || is_kept_for(found, &head, cx);
+        if is_written {
+            if head.qos > 0
+                && let Some(refusal) = node.store().and_then(|store| store.refusal())
+                && !(head.retain && publication.payload().is_empty() && matches == 0)
+            {
+                return Noted::Refused(refusal);
+            }
+            self.needs_store = true;
         }
+        if matches == 0 && !is_written && !head.retain {
+            return Noted::Taken { has_subscribers: false };
+        }
+        self.routes_used = self.routes_used.max(route + 1);
         let offset = (publication.span.as_ptr() as usize).wrapping_sub(input.as_ptr() as usize);
         let is_in_input = offset < input.len() && offset + publication.span.len() <= input.len();
         let start = if is_in_input {
@@ -101,15 +159,16 @@ impl Batch {
             self.arena.len() - publication.span.len()
         };
         self.items.push(Item {
-            head: publication.head,
+            head,
             start,
             len: publication.span.len(),
             is_in_arena: !is_in_input,
             route,
             message: outgoing.message.take(),
+            received,
         });
         cx.tally.add(Counter::RouterMatchesLocal, matches as u64);
-        true
+        Noted::Taken { has_subscribers: matches > 0 }
     }
 
     /// The route of a message: the one of the message before it when the topics agree.
@@ -129,44 +188,71 @@ impl Batch {
             self.mountpoints[place] = mountpoint.clone();
         }
         node.router.read().route(mountpoint, publication.topic_text(), &mut self.routes[place]);
-        if !self.routes[place].targets.is_empty() || !self.routes[place].groups.is_empty() {
-            self.routes_used += 1;
-        }
         place
     }
 
-    /// Hands all noted messages over. No session may be locked by the caller.
-    pub fn dispatch(&mut self, node: &Node, cx: &mut Context, input: &[u8]) {
+    /// Hands all noted messages over, after writing down those that have to be kept. No session may be locked by the caller.
+    ///
+    /// `must_write`: what cannot be written down is handed to nobody, and comes back. Otherwise it goes on in memory.
+    pub fn dispatch(&mut self, node: &Node, cx: &mut Context, input: &[u8], must_write: bool) -> Option<Unwritten> {
         if self.items.is_empty() {
-            return;
+            return None;
         }
         let mut items = std::mem::take(&mut self.items);
         let mut routes = std::mem::take(&mut self.routes);
+        let mountpoints = std::mem::take(&mut self.mountpoints);
         let arena = std::mem::take(&mut self.arena);
-        let route_of: Vec<usize> = items.iter().map(|item| item.route).collect();
-        let mut outgoing: Vec<Outgoing<'_>> = items
+        let mut letters: Vec<Letter<'_>> = items
             .drain(..)
             .map(|item| {
                 let source = if item.is_in_arena { &arena[..] } else { input };
                 let span = &source[item.start..item.start + item.len];
-                Outgoing { publication: Publication { head: item.head, span }, message: item.message }
+                let publication = Publication { head: item.head, span };
+                let outgoing = Outgoing { publication, message: item.message, place: Place::NONE };
+                Letter { outgoing, route: item.route, received: item.received }
             })
             .collect();
+        let mut unwritten: Option<Unwritten> = None;
         let mut start = 0;
-        while start < outgoing.len() {
-            let route = route_of[start];
-            let length = route_of[start..].iter().take_while(|other| **other == route).count();
-            self.run_at = route;
-            self.dispatch_run(node, cx, &routes[route], &mut outgoing[start..start + length]);
+        let mut written = 0;
+        while start < letters.len() {
+            let route = letters[start].route;
+            let has_groups = !routes[route].groups.is_empty();
+            let run = letters[start..].iter().take_while(|other| other.route == route).count();
+            // Members of shared groups are chosen message by message, each after the one before it was handed over.
+            let length = if has_groups { 1 } else { run };
+            if has_groups {
+                self.choose_members(cx, &routes[route], &letters[start]);
+            }
+            if written <= start && (self.needs_store || letters[start].outgoing.publication.head.retain) {
+                // All that follows without a choice is written down at once.
+                let plain = letters[start..].iter().take_while(|letter| routes[letter.route].groups.is_empty()).count();
+                written = start + plain.max(length);
+                let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
+                let batch = &mut letters[start..written];
+                if let Err(refusal) = node.write_down(cx, &routes, &mountpoints, chosen, batch) {
+                    let failed = unwritten.get_or_insert(Unwritten { refusal, packet_ids: Vec::new() });
+                    failed.packet_ids.extend(batch.iter().filter_map(|letter| letter.received.map(|(_, id)| id)));
+                    if must_write {
+                        start = written;
+                        self.chosen.clear();
+                        continue;
+                    }
+                }
+            }
+            self.mountpoint = Some(mountpoints[route].clone());
+            self.dispatch_run(node, cx, &routes[route], &mut letters[start..start + length]);
             start += length;
         }
-        drop(outgoing);
+        drop(letters);
         for route in &mut routes[..self.routes_used] {
             route.clear();
         }
         self.routes_used = 0;
+        self.needs_store = false;
         self.items = items;
         self.routes = routes;
+        self.mountpoints = mountpoints;
         self.arena = arena;
         self.arena.clear();
         if self.arena.capacity() > CACHE_KEPT_MAX {
@@ -175,9 +261,10 @@ impl Batch {
         if self.cache.capacity() > CACHE_KEPT_MAX {
             self.cache = FrameCache::default();
         }
+        unwritten
     }
 
-    fn dispatch_run(&mut self, node: &Node, cx: &mut Context, route: &Route<SessionRef>, run: &mut [Outgoing<'_>]) {
+    fn dispatch_run(&mut self, node: &Node, cx: &mut Context, route: &Route<SessionRef>, run: &mut [Letter<'_>]) {
         let mut cache = std::mem::take(&mut self.cache);
         let is_fan_out = route.targets.len() > 1;
         if is_fan_out {
@@ -185,43 +272,37 @@ impl Batch {
         }
         for target in &route.targets {
             let shared_frames = is_fan_out.then_some(&mut cache);
-            let id = target.subscriber.id();
-            let choose = |head: &Head| match &target.own {
-                _ if head.origin != id => Some(&target.delivery),
-                Own::Same => Some(&target.delivery),
-                Own::Nothing => None,
-                Own::Other(delivery) => Some(&**delivery),
-            };
-            self.hand_over(node, cx, &target.subscriber, choose, run, shared_frames);
+            self.hand_over(node, cx, &target.subscriber, |head| delivery_for(target, head), run, shared_frames);
         }
         self.cache = cache;
-        for group in &route.groups {
-            for outgoing in run.iter_mut() {
-                self.hand_to_member(node, cx, group, outgoing);
+        for chosen in std::mem::take(&mut self.chosen) {
+            match chosen {
+                Some(Chosen { subscriber, options }) => {
+                    let delivery = Delivery::of(options);
+                    self.hand_over(node, cx, &subscriber, |_| Some(&delivery), run, None);
+                }
+                None => cx.tally.add(Counter::QueueMessageDrop, 1),
             }
         }
     }
 
-    fn hand_to_member(
-        &mut self,
-        node: &Node,
-        cx: &mut Context,
-        group: &SharedGroup<SessionRef>,
-        outgoing: &mut Outgoing<'_>,
-    ) {
+    /// Chooses a member of each shared group for one message.
+    fn choose_members(&mut self, cx: &Context, route: &Route<SessionRef>, letter: &Letter<'_>) {
+        for group in &route.groups {
+            let chosen = self.choose_member(cx, group, letter.outgoing.publication.head.origin);
+            self.chosen.push(chosen);
+        }
+    }
+
+    fn choose_member(&mut self, cx: &Context, group: &SharedGroup<SessionRef>, origin: u64) -> Option<Chosen> {
         // xorshift: even enough to pick a member.
         self.random ^= cx.now | 1;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let policy = cx.settings.shared_subscription_policy;
-        let origin = outgoing.publication.head.origin;
-        let Some(member) = group.select(policy, self.random, origin, |session| session.can_take(cx)) else {
-            cx.tally.add(Counter::QueueMessageDrop, 1);
-            return;
-        };
-        let delivery = Delivery::of(member.options);
-        self.hand_over(node, cx, &member.subscriber, |_| Some(&delivery), std::slice::from_mut(outgoing), None);
+        let member = group.select(policy, self.random, origin, |session| session.can_take(cx))?;
+        Some(Chosen { subscriber: member.subscriber.clone(), options: member.options })
     }
 
     fn hand_over<'d>(
@@ -230,14 +311,14 @@ impl Batch {
         cx: &mut Context,
         session: &SessionRef,
         choose: impl Fn(&Head) -> Option<&'d Delivery>,
-        run: &mut [Outgoing<'_>],
+        run: &mut [Letter<'_>],
         cache: Option<&mut FrameCache>,
     ) {
         if let Receiver::Internal(name) = session.receiver() {
-            for outgoing in run {
-                if let Some(delivery) = choose(&outgoing.publication.head) {
-                    let mountpoint = self.mountpoints[self.run_at].clone();
-                    deliver_inside(node, cx, name, mountpoint, outgoing, delivery);
+            let mountpoint = self.mountpoint.clone().unwrap_or_default();
+            for letter in run {
+                if let Some(delivery) = choose(&letter.outgoing.publication.head) {
+                    deliver_inside(node, cx, name, mountpoint.clone(), &mut letter.outgoing, delivery);
                 }
             }
         } else if session.attached().count() > 0 {
@@ -254,7 +335,7 @@ impl Batch {
         cx: &mut Context,
         session: &SessionRef,
         choose: impl Fn(&Head) -> Option<&'d Delivery>,
-        run: &mut [Outgoing<'_>],
+        run: &mut [Letter<'_>],
     ) {
         let mut receivers = session.attached().all();
         if session.has_client() {
@@ -263,18 +344,17 @@ impl Batch {
         if receivers.is_empty() {
             receivers.push(session.clone());
         }
-        for outgoing in run {
-            let one = std::slice::from_mut(outgoing);
-            match cx.settings.queue_deliver_mode {
-                DeliverMode::Fanout => {
-                    for receiver in &receivers {
-                        self.hand_to_client(node, cx, receiver, &choose, one, None);
-                    }
-                }
-                DeliverMode::Balance => {
-                    let turn = session.attached().next_turn() % receivers.len();
-                    self.hand_to_client(node, cx, &receivers[turn], &choose, one, None);
-                }
+        for letter in run {
+            let turn = session.attached().next_turn() % receivers.len();
+            let chosen = match cx.settings.queue_deliver_mode {
+                DeliverMode::Fanout => &receivers[..],
+                DeliverMode::Balance => &receivers[turn..=turn],
+            };
+            for receiver in chosen {
+                self.hand_to_client(node, cx, receiver, &choose, std::slice::from_mut(letter), None);
+            }
+            if chosen.iter().all(|receiver| receiver.id() != session.id()) {
+                node.give_up_planned(cx, session, &choose, std::slice::from_ref(letter));
             }
         }
     }
@@ -285,24 +365,32 @@ impl Batch {
         cx: &mut Context,
         session_ref: &SessionRef,
         choose: impl Fn(&Head) -> Option<&'d Delivery>,
-        run: &mut [Outgoing<'_>],
+        run: &mut [Letter<'_>],
         mut cache: Option<&mut FrameCache>,
     ) {
         let mut state = session_ref.lock();
         if state.is_ended {
+            drop(state);
+            node.give_up_planned(cx, session_ref, &choose, run);
             return;
         }
         if let Some(connection) = &mut state.session.connection {
             self.pool.lend(connection);
         }
-        for (index, outgoing) in run.iter_mut().enumerate() {
-            let Some(delivery) = choose(&outgoing.publication.head) else { continue };
+        let is_kept = session_ref.queue() != 0;
+        for (index, letter) in run.iter_mut().enumerate() {
+            let outgoing = &mut letter.outgoing;
+            let head = outgoing.publication.head;
+            let Some(delivery) = choose(&head) else { continue };
             let forms = cache.as_deref_mut().map(|cache| (cache, index));
-            state.session.deliver(cx, outgoing, delivery, forms);
+            let is_written = is_kept && planned_qos(&head, delivery, cx) > 0;
+            let place = if is_written { outgoing.place } else { Place::NONE };
+            state.session.deliver(cx, outgoing, delivery, place, forms);
             if let Some(connection) = &state.session.connection
                 && connection.output.len() >= FLUSH_FROM
             {
-                self.flush(cx, &mut state);
+                node.tell(cx, &mut state, session_ref);
+                self.flush(cx, &mut state, session_ref);
             }
         }
         node.tell(cx, &mut state, session_ref);
@@ -315,7 +403,7 @@ impl Batch {
         let (Some(link), Some(connection)) = (&mut state.link, &mut state.session.connection) else { return };
         if connection.output.is_empty() {
             self.pool.take_back(connection);
-        } else if !link.is_flush_due && !link.is_blocked {
+        } else if !link.is_flush_due && !link.is_blocked && !link.is_held {
             link.is_flush_due = true;
             self.flush_due.push(session.clone());
         }
@@ -334,7 +422,7 @@ impl Batch {
             if let Some(link) = &mut state.link {
                 link.is_flush_due = false;
             }
-            let is_done = self.flush(cx, &mut state);
+            let is_done = self.flush(cx, &mut state, &session);
             node.tell(cx, &mut state, &session);
             if !is_done {
                 self.flush_later(&mut state, &session);
@@ -345,16 +433,52 @@ impl Batch {
         }
     }
 
+    /// The store has kept more: whoever waited for that is flushed at the end of the turn.
+    pub fn release_held(&mut self) {
+        let held = self.take_held();
+        self.try_held(held);
+    }
+
+    /// Connections that somebody else noted as waiting for the store are flushed at the end of the turn, if it is time.
+    pub fn try_held(&mut self, held: Vec<SessionRef>) {
+        for session in held {
+            let mut state = session.lock();
+            if let Some(link) = &mut state.link {
+                link.is_held = false;
+            }
+            self.flush_later(&mut state, &session);
+        }
+    }
+
+    /// Whether a connection waits for the store.
+    pub fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Takes out the connections that wait for the store: the caller sees to them.
+    pub fn take_held(&mut self) -> Vec<SessionRef> {
+        std::mem::take(&mut self.held)
+    }
+
     /// Writes what waits and sends on what was queued behind it. False: there is more and the socket would take it.
-    pub fn flush(&mut self, cx: &mut Context, state: &mut SessionState) -> bool {
+    pub fn flush(&mut self, cx: &mut Context, state: &mut SessionState, session_ref: &SessionRef) -> bool {
         let SessionState { session, link: Some(link), .. } = state else { return true };
         if link.is_blocked {
             return true;
         }
         for _ in 0..FLUSH_ROUNDS_MAX {
             let Some(connection) = &mut session.connection else { return true };
-            if link.flush(cx, connection) != Flushed::All {
-                return true;
+            match link.flush(cx, connection) {
+                Flushed::All => {}
+                Flushed::Held => {
+                    // Whoever is about to hand over what it waits for flushes it afterwards.
+                    if connection.waits_for != UNKNOWN_LSN && !link.is_held {
+                        link.is_held = true;
+                        self.held.push(session_ref.clone());
+                    }
+                    return true;
+                }
+                Flushed::Blocked | Flushed::Broken => return true,
             }
             if !session.has_waiting() {
                 if let Some(connection) = &mut session.connection {
@@ -363,11 +487,35 @@ impl Batch {
                 return true;
             }
             session.refill(cx);
+            if !cx.changes.is_empty() {
+                // What was refilled goes out once it is written down, which the caller sees to.
+                return false;
+            }
             if session.connection.as_ref().is_none_or(|connection| connection.output.is_empty()) {
                 return true;
             }
         }
         false
+    }
+}
+
+/// Whether a message of this route has to be written down for some receiver.
+fn is_kept_for(route: &Route<SessionRef>, head: &Head, cx: &Context) -> bool {
+    let is_target = |target: &Target<SessionRef>| {
+        target.subscriber.queue() != 0
+            && delivery_for(target, head).is_some_and(|delivery| planned_qos(head, delivery, cx) > 0)
+    };
+    (head.qos > 0 || cx.settings.upgrade_outgoing_qos)
+        && (route.targets.iter().any(is_target) || (!route.groups.is_empty() && cx.archive.is_some()))
+}
+
+/// How a subscriber gets a message; `None`: it is its own and not wanted back.
+pub(super) fn delivery_for<'r>(target: &'r Target<SessionRef>, head: &Head) -> Option<&'r Delivery> {
+    match &target.own {
+        _ if head.origin != target.subscriber.id() => Some(&target.delivery),
+        Own::Same => Some(&target.delivery),
+        Own::Nothing => None,
+        Own::Other(delivery) => Some(&**delivery),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Peer;
 use crate::metrics::Counter;
-use crate::protocol::{Connection, Context, SLICES_MAX};
+use crate::protocol::{Connection, Context, SLICES_MAX, UNKNOWN_LSN};
 use crate::transport::Transport;
 
 /// Empty output buffers of one worker, so that idle connections hold none and busy ones find a warm one.
@@ -47,6 +47,8 @@ pub enum Flushed {
     All,
     /// The socket takes no more now; its owner goes on when it does.
     Blocked,
+    /// The store has not kept yet what the output tells of.
+    Held,
     /// The connection is broken, which its owner has been told.
     Broken,
 }
@@ -80,6 +82,8 @@ pub struct Link {
     pub listener: Arc<str>,
     /// Some worker has noted that it must be flushed this turn.
     pub is_flush_due: bool,
+    /// Some worker has noted that it must be flushed once the store has kept what its output tells of.
+    pub is_held: bool,
     /// The socket was full at the last write.
     pub is_blocked: bool,
     /// The owner is told when the socket takes more. Most connections never need that, and each event costs.
@@ -89,6 +93,12 @@ pub struct Link {
 impl Link {
     /// Writes as much of the output as the socket takes. A broken connection counts as blocked from then on.
     pub fn flush(&mut self, cx: &mut Context, connection: &mut Connection) -> Flushed {
+        if connection.waits_for > 0 && !connection.output.is_empty() {
+            if connection.waits_for == UNKNOWN_LSN || !cx.is_kept(connection.waits_for) {
+                return Flushed::Held;
+            }
+            connection.waits_for = 0;
+        }
         let mut outcome = self.write(cx, connection);
         if outcome == Flushed::Blocked && !self.is_watched {
             self.is_watched = self.owner.watch_writable(&self.transport, self.slot).is_ok();

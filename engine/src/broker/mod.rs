@@ -4,26 +4,33 @@
 //!
 //! 1. a shard of the [`Registry`] (who has which client id),
 //! 2. one session ([`SessionRef::lock`]), never two at a time,
-//! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections,
-//!    mailboxes of workers, layers of a [`Transport`](crate::transport::Transport): leaves, nothing is locked under them.
+//! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections, sessions
+//!    by their queues, mailboxes of workers, layers of a [`Transport`](crate::transport::Transport): leaves, nothing is locked
+//!    under them but
+//! 4. the [`Store`](crate::store::Store).
 //!
 //! One exception: a further connection of a shared client id (`allow_multiple_sessions`) may lock the session that it
 //! belongs to, never the other way round.
 //!
 //! A publisher's own lock is given back before its messages are handed to other sessions, which is what [`Batch`] is for.
 
+mod archive;
 mod batch;
 pub mod events;
+mod keeping;
 mod link;
 mod node;
 mod peer;
 mod registration;
 mod registry;
+mod restoring;
 mod retained;
 mod router;
 mod session_ref;
+mod writing;
 
-pub use batch::Batch;
+pub use batch::{Batch, Noted, Unwritten};
+pub use keeping::QueueFigures;
 pub use link::{BufferPool, Flushed, Link, Owner};
 pub use node::{Clock, Deadline, Node};
 pub use peer::Peer;
@@ -31,4 +38,4 @@ pub use registration::name_of;
 pub use registry::{Registry, SubscriberId};
 pub use retained::RetainedStore;
 pub use router::Router;
-pub use session_ref::{Attached, Receiver, SessionRef, SessionState};
+pub use session_ref::{Attached, KeptParts, Receiver, SessionRef, SessionState};

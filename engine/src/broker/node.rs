@@ -2,22 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-use crate::message::{Message, Millis, NEVER, Publication};
+use crate::message::{Message, Millis, NEVER, Place, Publication, Retained};
 use crate::metrics::{Counter, Metrics};
 use crate::policy::{AccessCell, Policy, Verified};
-use crate::protocol::{Context, Decision, Outgoing, Verdict, Will};
+use crate::protocol::{Archive, Context, Decision, Outgoing, Verdict, Will};
 use crate::routing::Subscriber;
 use crate::settings::Settings;
+use crate::store::{Change, QueueId, Store};
 
 use super::events::{Event, EventQueue, Level};
-use super::{Batch, Peer, Registry, RetainedStore, Router, SessionRef, SessionState};
+use super::{Batch, Noted, Peer, Registry, RetainedStore, Router, SessionRef, SessionState};
 use crate::hooks::{Hooks, Identity};
 
 /// The engine's clock: milliseconds since it was made.
@@ -38,6 +39,16 @@ impl Clock {
         self.started.elapsed().as_millis() as Millis + 1
     }
 
+    /// Milliseconds since the Unix epoch for a time on this clock.
+    pub fn wall_ms(&self, at: Millis) -> u64 {
+        unix_ms(self.started_at).saturating_add(at)
+    }
+
+    /// The time on this clock for milliseconds since the Unix epoch; 1 for what was before the start.
+    pub fn millis(&self, wall_ms: u64) -> Millis {
+        wall_ms.saturating_sub(unix_ms(self.started_at)).max(1)
+    }
+
     /// Seconds since the Unix epoch for a time on this clock.
     pub fn wall(&self, at: Millis) -> f64 {
         let start = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -45,11 +56,18 @@ impl Clock {
     }
 }
 
+/// Milliseconds since the Unix epoch.
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// The time so many milliseconds after the Unix epoch.
+pub(super) fn at_unix_ms(wall_ms: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(std::time::Duration::from_millis(wall_ms)).unwrap_or(UNIX_EPOCH)
+}
+
 /// Deadlines that are dealt with in one turn of the worker that watches them.
 const DEADLINES_A_TURN_MAX: usize = 1_000;
-/// A full retained store is searched for expired messages no more often than this.
-const FULL_SWEEP_INTERVAL_MS: Millis = 60_000;
-
 /// Tickets from here on are about messages of a session; those below belong to workers.
 const REWRITING_TICKET: u64 = 1 << 63;
 
@@ -66,6 +84,11 @@ pub struct Node {
     pub router: RwLock<Router>,
     /// Retained messages.
     pub retained: RwLock<RetainedStore>,
+    /// What survives the process.
+    pub(super) store: OnceLock<Arc<Store>>,
+    pub(super) archive: OnceLock<Arc<dyn Archive>>,
+    /// Sessions that are kept in the store, by their queues.
+    pub(super) queues: RwLock<HashMap<QueueId, SessionRef, ahash::RandomState>>,
     /// Internal subscribers by name.
     pub insiders: Mutex<HashMap<String, SessionRef>>,
     /// Events for Python.
@@ -107,6 +130,9 @@ impl Node {
             registry: Registry::default(),
             router: RwLock::default(),
             retained: RwLock::default(),
+            store: OnceLock::new(),
+            archive: OnceLock::new(),
+            queues: RwLock::default(),
             insiders: Mutex::default(),
             events: EventQueue::new()?,
             metrics: Metrics::default(),
@@ -146,6 +172,9 @@ impl Node {
     pub fn refresh(&self, cx: &mut Context) {
         cx.now = self.clock.now();
         cx.hooks = self.hooks();
+        if cx.archive.is_none() {
+            cx.archive = self.archive.get().cloned();
+        }
         let settings = self.settings.load();
         if !Arc::ptr_eq(&settings, &cx.settings) {
             cx.settings = Arc::clone(&settings);
@@ -197,15 +226,24 @@ impl Node {
         is_queued
     }
 
-    /// Tells Python what happened to messages of a session, and asks about those that it may change.
+    /// Tells the store and Python what happened to messages of a session, and asks about those that Python may change.
     #[inline]
     pub fn tell(&self, cx: &mut Context, state: &mut SessionState, session: &SessionRef) {
         if cx.hooks.contains(Hooks::ON_DELIVER) && !state.session.pending.is_empty() {
             self.ask_about_messages(cx, state, session);
         }
+        if !cx.changes.is_empty() {
+            self.record(cx, state);
+        }
         if !cx.notices.is_empty() {
             self.emit_notices(cx, &state.session.identity);
         }
+    }
+
+    /// Queues an event that nobody counts as lost if the queue is full: a line of the log.
+    pub fn tell_operator(&self, event: Event) {
+        let settings = self.settings.load();
+        self.events.push(event, settings.event_queue_limit, settings.event_queue_bytes);
     }
 
     /// Queues what happened to messages of a session.
@@ -319,7 +357,8 @@ impl Node {
 
     // -- messages ----------------------------------------------------------------------------------------------
 
-    /// Routes a message: keeps it if it is retained, tells Python, notes it for its receivers. True when there are any.
+    /// Routes a message, notes it for its receivers, and tells Python. `received`: the queue and packet identifier of a QoS 2
+    /// message whose publisher's session is kept.
     pub fn publish(
         &self,
         cx: &mut Context,
@@ -327,40 +366,66 @@ impl Node {
         input: &[u8],
         publisher: &Identity,
         publication: Publication<'_>,
-    ) -> bool {
-        let mut outgoing = Outgoing { publication, message: None };
-        if publication.head.retain {
-            self.keep_retained(cx, &publisher.mountpoint, &mut outgoing);
-        }
-        if cx.hooks.contains(Hooks::ON_PUBLISH) {
+        received: Option<(QueueId, u16)>,
+    ) -> Noted {
+        let mut outgoing = Outgoing { publication, message: None, place: Place::NONE };
+        let told = cx.hooks.contains(Hooks::ON_PUBLISH).then(|| outgoing.keep());
+        let noted = batch.add(self, cx, input, &publisher.mountpoint, outgoing, received);
+        if let Noted::Taken { .. } = noted
+            && let Some(message) = told
+        {
             let event = Event::Message {
                 hook: Some(Hooks::ON_PUBLISH),
                 subscriber: self.nobody.client_id.clone(),
                 identity: publisher.clone(),
-                message: outgoing.keep(),
+                message,
                 qos: publication.head.qos,
                 retain: publication.head.retain,
                 reason: "",
             };
             self.emit(cx, event);
         }
-        batch.add(self, cx, input, &publisher.mountpoint, outgoing)
+        noted
     }
 
-    fn keep_retained(&self, cx: &mut Context, mountpoint: &Arc<str>, outgoing: &mut Outgoing<'_>) {
-        if outgoing.publication.payload().is_empty() {
-            self.retained.write().remove(mountpoint, outgoing.publication.topic_text());
-            return;
+    /// The retained messages that match a filter, `limit` at most. Each is held in the store until its place is given up.
+    pub fn retained_matching(&self, mountpoint: &str, filter: &str, now: Millis, limit: usize) -> Vec<Retained> {
+        let retained = self.retained.read();
+        let found = retained.matching(mountpoint, filter, now, limit);
+        if let Some(store) = self.store() {
+            // Under the lock, so that none of them is replaced and its slot given to another message meanwhile.
+            store.pin(found.iter().map(|retained| retained.slot).filter(|slot| *slot != 0));
         }
-        let message = outgoing.keep();
-        let limit = cx.settings.max_retained_messages;
-        let mut retained = self.retained.write();
-        if retained.set(mountpoint, message.clone(), limit) {
-            return;
+        found
+    }
+
+    /// The retained messages that match a filter, read from the store where need be.
+    pub fn retained_messages(&self, mountpoint: &str, filter: &str, now: Millis, limit: usize) -> Vec<Message> {
+        let mut messages = Vec::new();
+        let mut unpinned = Vec::new();
+        for retained in self.retained_matching(mountpoint, filter, now, limit) {
+            let load = || self.archive.get()?.load(retained.slot);
+            messages.extend(retained.message.clone().or_else(load));
+            if retained.slot != 0 {
+                unpinned.push(Change::Done { slot: retained.slot, number: 0 });
+            }
         }
-        if retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS) == 0 || !retained.set(mountpoint, message, limit) {
-            cx.tally.add(Counter::RetainedRefused, 1);
+        if let Some(store) = self.store()
+            && !unpinned.is_empty()
+        {
+            store.append_changes(0, &unpinned);
         }
+        messages
+    }
+
+    /// Forgets the retained message of a topic. False: there was none.
+    pub fn delete_retained(&self, mountpoint: &str, topic: &str) -> bool {
+        self.forget_retained(&mut self.retained.write(), mountpoint, topic)
+    }
+
+    /// Forgets retained messages that have expired and tells how many.
+    pub fn sweep_retained(&self, now: Millis) -> usize {
+        self.retained.write().sweep(now, |swept| self.let_retained_go(swept))
     }
 
     /// Publishes a will and hands it over. No session may be locked by the caller.
@@ -369,8 +434,9 @@ impl Node {
         let mut head = kept.head;
         head.expires_at = will.message_expiry_s.map_or(NEVER, |seconds| cx.now + Millis::from(seconds) * 1_000);
         let publication = Publication { head, span: kept.span };
-        self.publish(cx, batch, &[], identity, publication);
-        batch.dispatch(self, cx, &[]);
+        // Nobody waits for an answer, so what the store cannot take goes on in memory.
+        self.publish(cx, batch, &[], identity, publication, None);
+        batch.dispatch(self, cx, &[], false);
     }
 
     /// Publishes messages from inside; how many subscriptions matched each.
@@ -380,9 +446,9 @@ impl Node {
         for (mountpoint, message) in messages {
             publisher.mountpoint.clone_from(mountpoint);
             let before = batch.len();
-            self.publish(cx, batch, &[], &publisher, message.publication());
+            self.publish(cx, batch, &[], &publisher, message.publication(), None);
             matched.push(batch.matches_since(before));
-            batch.dispatch(self, cx, &[]);
+            batch.dispatch(self, cx, &[], false);
         }
         batch.flush_all(self, cx);
         matched
@@ -475,6 +541,9 @@ impl Node {
         drop(state);
         if let Some(will) = will {
             self.publish_will(cx, batch, &identity, &will);
+            if !is_over {
+                self.record_session(&mut session.lock());
+            }
         }
         if is_over {
             cx.tally.add(Counter::ClientExpired, 1);

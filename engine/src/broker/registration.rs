@@ -11,6 +11,7 @@ use crate::protocol::{Connection, Context, Ending, Expiry, Session, Subscription
 use crate::queue::Queued;
 use crate::routing::Subscriber;
 use crate::settings::DeliverMode;
+use crate::store::Change;
 
 use super::events::Event;
 use super::{Batch, Link, Node, Receiver, SessionRef, SessionState, SubscriberId};
@@ -122,8 +123,14 @@ impl Node {
         main: Option<SessionRef>,
     ) -> SessionRef {
         cx.tally.add(Counter::QueueSetup, 1);
-        let session = Session::new(self.new_session_id(), registration.identity.clone());
-        SessionRef::new(session, id.clone(), Receiver::Client, main)
+        let mut session = Session::new(self.new_session_id(), registration.identity.clone());
+        let outlives = registration.expiry(&cx.settings) != Expiry::WithConnection;
+        if let Some(store) = self.store().filter(|_| outlives && main.is_none()) {
+            session.queue = store.new_queue();
+        }
+        let session = SessionRef::new(session, id.clone(), Receiver::Client, main);
+        self.remember_queue(&session);
+        session
     }
 
     /// Joins a session and a connection; `attach` does so on the protocol's side. Gives them back when the session is over.
@@ -146,6 +153,7 @@ impl Node {
         self.schedule(&mut state, session);
         attach(cx, &mut state.session, connection);
         session.set_online(true);
+        self.record_session(&mut state);
         self.tell(cx, &mut state, session);
         batch.flush_later(&mut state, session);
         Ok(())
@@ -193,10 +201,11 @@ impl Node {
         }
         if !is_over {
             self.schedule(&mut state, session);
+            self.record_session(&mut state);
         }
         // With `fanout` the other connections have their own copies.
         let is_sole_receiver = session.main().is_some() && cx.settings.queue_deliver_mode == DeliverMode::Balance;
-        let unfinished = if is_sole_receiver { state.session.take_unfinished() } else { Vec::new() };
+        let unfinished = if is_sole_receiver { state.session.take_unfinished(cx) } else { Vec::new() };
         drop(state);
         if let Some(main) = session.main()
             && !unfinished.is_empty()
@@ -242,6 +251,7 @@ impl Node {
         debug_assert!(state.is_ended);
         self.schedule_nothing(&mut state, session);
         let subscriptions = std::mem::take(&mut state.session.subscriptions);
+        self.end_queue(cx, &mut state);
         state.session.window = crate::queue::Inflight::default();
         state.session.pending = crate::queue::Pending::default();
         let identity = state.session.identity.clone();
@@ -301,6 +311,10 @@ impl Node {
         let mut state = session.lock();
         let Some(options) = state.session.subscriptions.remove(filter) else { return false };
         let identity = state.session.identity.clone();
+        if state.session.is_kept() {
+            cx.changes.push(Change::Unsubscribed { filter: filter.into() });
+            self.record(cx, &mut state);
+        }
         // Under the lock, so that a SUBSCRIBE of the client is before or after this and not in between.
         let removed = std::iter::once((Box::from(filter), options)).collect();
         self.unroute(session, &removed);

@@ -3,63 +3,79 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::message::{Message, Millis};
+use crate::message::{Millis, Retained};
 use crate::routing::RetainedTrie;
 
 /// One retained trie a mountpoint.
 #[derive(Default)]
 pub struct RetainedStore {
-    tries: HashMap<Arc<str>, RetainedTrie<Message>, ahash::RandomState>,
+    tries: HashMap<Arc<str>, RetainedTrie<Retained>, ahash::RandomState>,
     count: usize,
     swept_at: Millis,
 }
 
 impl RetainedStore {
-    /// Keeps a message as the retained one of its topic. False: it is new and `limit` messages are kept already (0: no limit).
-    pub fn set(&mut self, mountpoint: &Arc<str>, message: Message, limit: usize) -> bool {
-        let topic = message.publication().topic_text().to_owned();
-        let is_full = limit > 0 && self.count >= limit;
-        let trie = self.tries.entry(mountpoint.clone()).or_default();
-        if is_full && trie.get(&topic).is_none() {
-            return false;
-        }
-        if trie.set(&topic, message).is_none() {
-            self.count += 1;
-        }
-        true
+    /// What was kept before.
+    pub fn restore(tries: HashMap<Arc<str>, RetainedTrie<Retained>, ahash::RandomState>) -> Self {
+        let count = tries.values().map(RetainedTrie::len).sum();
+        Self { tries, count, swept_at: 0 }
     }
 
-    /// Forgets the retained message of a topic. False: there was none.
-    pub fn remove(&mut self, mountpoint: &str, topic: &str) -> bool {
-        let Some(trie) = self.tries.get_mut(mountpoint) else { return false };
-        let removed = trie.remove(topic).is_some();
-        if removed {
-            self.count -= 1;
-        }
+    /// Whether there is room for a message of a topic within `limit` (0: no limit).
+    pub fn has_room_for(&self, mountpoint: &str, topic: &str, limit: usize) -> bool {
+        limit == 0 || self.count < limit || self.tries.get(mountpoint).is_some_and(|trie| trie.get(topic).is_some())
+    }
+
+    /// Keeps a message as the retained one of its topic; returns the one that it replaces.
+    pub fn set(&mut self, mountpoint: &Arc<str>, topic: &str, retained: Retained) -> Option<Retained> {
+        let trie = self.tries.entry(mountpoint.clone()).or_default();
+        let replaced = trie.set(topic, retained);
+        self.count += usize::from(replaced.is_none());
+        replaced
+    }
+
+    /// Forgets the retained message of a topic and returns it.
+    pub fn remove(&mut self, mountpoint: &str, topic: &str) -> Option<Retained> {
+        let trie = self.tries.get_mut(mountpoint)?;
+        let removed = trie.remove(topic);
+        self.count -= usize::from(removed.is_some());
         if trie.is_empty() {
             self.tries.remove(mountpoint);
         }
         removed
     }
 
-    /// Visits what matches a filter and has not expired, until `visit` says false.
-    pub fn matching(&self, mountpoint: &str, filter: &str, now: Millis, visit: &mut dyn FnMut(&Message) -> bool) {
+    /// What matches a filter and has not expired, `limit` at most.
+    pub fn matching(&self, mountpoint: &str, filter: &str, now: Millis, limit: usize) -> Vec<Retained> {
+        let mut found = Vec::new();
         if let Some(trie) = self.tries.get(mountpoint) {
-            trie.matching(filter, &mut |_, message| message.publication().is_expired(now) || visit(message));
+            trie.matching(filter, &mut |_, retained| {
+                if found.len() < limit && !retained.is_expired(now) {
+                    found.push(retained.clone());
+                }
+                found.len() < limit
+            });
         }
+        found
     }
 
-    /// Sweeps unless that was done within `interval_ms`.
-    pub fn sweep_if_due(&mut self, now: Millis, interval_ms: Millis) -> usize {
-        if self.swept_at > 0 && now < self.swept_at + interval_ms { 0 } else { self.sweep(now) }
+    /// Sweeps unless that was done within `interval_ms`. `swept` gets what goes.
+    pub fn sweep_if_due(&mut self, now: Millis, interval_ms: Millis, swept: impl FnMut(&Retained)) -> usize {
+        if self.swept_at > 0 && now < self.swept_at + interval_ms { 0 } else { self.sweep(now, swept) }
     }
 
-    /// Forgets what has expired and tells how many went.
-    pub fn sweep(&mut self, now: Millis) -> usize {
+    /// Forgets what has expired, which `swept` gets, and tells how many went.
+    pub fn sweep(&mut self, now: Millis, mut swept: impl FnMut(&Retained)) -> usize {
         self.swept_at = now;
         let before = self.count;
         for trie in self.tries.values_mut() {
-            trie.retain(|_, message| !message.publication().is_expired(now));
+            trie.retain(|_, retained| {
+                let is_over = retained.is_expired(now);
+                if is_over {
+                    swept(retained);
+                }
+                !is_over
+            });
         }
         self.tries.retain(|_, trie| !trie.is_empty());
         self.count = self.tries.values().map(RetainedTrie::len).sum();

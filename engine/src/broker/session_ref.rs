@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::message::Millis;
 use crate::protocol::{Context, Session, Will};
 use crate::routing::Subscriber;
+use crate::store::{QueueId, SegmentNo};
 
 use super::{Link, SubscriberId};
 
@@ -80,11 +81,25 @@ pub struct SessionState {
     pub deadline: Option<Millis>,
     /// The session is over: it takes no messages and no connection any more.
     pub is_ended: bool,
+    /// Where the store has what it knows of the session.
+    pub kept: KeptParts,
+}
+
+/// The lowest segments of the log with something about a session, part by part; what is written anew moves up. 0: nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeptParts {
+    /// The session itself.
+    pub session: SegmentNo,
+    /// Its subscriptions.
+    pub subscriptions: SegmentNo,
+    /// The QoS 2 identifiers of its client.
+    pub received: SegmentNo,
 }
 
 #[derive(Debug)]
 struct Inner {
     id: u64,
+    queue: QueueId,
     subscriber_id: SubscriberId,
     receiver: Receiver,
     is_online: AtomicBool,
@@ -115,6 +130,7 @@ impl SessionRef {
         let is_online = matches!(receiver, Receiver::Internal(_));
         Self(Arc::new(Inner {
             id: session.id,
+            queue: session.queue,
             subscriber_id,
             receiver,
             is_online: AtomicBool::new(is_online),
@@ -129,6 +145,7 @@ impl SessionRef {
                 rewriting_until: None,
                 deadline: None,
                 is_ended: false,
+                kept: KeptParts::default(),
             }),
         }))
     }
@@ -137,6 +154,12 @@ impl SessionRef {
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, SessionState> {
         self.0.state.lock()
+    }
+
+    /// Its name in the store, for as long as it lives; 0: it is not kept there.
+    #[inline]
+    pub fn queue(&self) -> QueueId {
+        self.0.queue
     }
 
     /// Who stands behind it.

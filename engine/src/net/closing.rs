@@ -42,7 +42,7 @@ impl Worker {
                         Ending::Client { .. } | Ending::Lost | Ending::TakenOver { .. } => {}
                     }
                     if !matches!(ending, Ending::Lost) {
-                        self.batch.flush(&mut self.cx, &mut locked);
+                        self.batch.flush(&mut self.cx, &mut locked, &session);
                     }
                 }
                 drop(locked);

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use crate::broker::events::Event;
-use crate::broker::{Batch, Node, SessionRef};
+use crate::broker::{Batch, Node, Noted, SessionRef};
+use crate::codec::ReasonCode;
 use crate::hooks::{Hooks, Identity};
-use crate::message::{Message, Millis, Publication};
+use crate::message::{Millis, Publication, Retained};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Host, Question, Routed};
 use crate::routing::SubscriptionOptions;
+use crate::store::{QueueId, Refusal};
 
 use super::TICKET_WORKER_SHIFT;
 
@@ -55,6 +57,14 @@ impl Tickets {
     }
 }
 
+/// What a publisher is told whose message the store does not take.
+pub(super) fn refused_because(refusal: Refusal) -> ReasonCode {
+    match refusal {
+        Refusal::Full | Refusal::Quota => ReasonCode::QUOTA_EXCEEDED,
+        Refusal::Failing => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+    }
+}
+
 /// What [`Host`] needs for one session in hand.
 pub struct Desk<'a> {
     pub node: &'a Node,
@@ -76,9 +86,20 @@ impl Desk<'_> {
 }
 
 impl Host for Desk<'_> {
-    fn publish(&mut self, cx: &mut Context, publisher: &Identity, publication: Publication<'_>) -> Routed {
-        let has_subscribers = self.node.publish(cx, self.batch, self.input, publisher, publication);
-        Routed::Accepted { has_subscribers }
+    fn publish(
+        &mut self,
+        cx: &mut Context,
+        publisher: &Identity,
+        publication: Publication<'_>,
+        received: Option<(QueueId, u16)>,
+    ) -> Routed {
+        match self.node.publish(cx, self.batch, self.input, publisher, publication, received) {
+            Noted::Taken { has_subscribers } => Routed::Accepted { has_subscribers },
+            Noted::Refused(refusal) => {
+                cx.tally.add(Counter::StorePublishRefused, 1);
+                Routed::Refused(refused_because(refusal))
+            }
+        }
     }
 
     fn subscribe(&mut self, filter: &str, group: Option<&str>, options: SubscriptionOptions) {
@@ -93,9 +114,8 @@ impl Host for Desk<'_> {
         self.node.router.write().unsubscribe(&self.session.subscriber_id().mountpoint, filter, group, id);
     }
 
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool) {
-        let mountpoint = &self.session.subscriber_id().mountpoint;
-        self.node.retained.read().matching(mountpoint, filter, now, visit);
+    fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained> {
+        self.node.retained_matching(&self.session.subscriber_id().mountpoint, filter, now, usize::MAX)
     }
 
     fn retained_count(&mut self) -> usize {

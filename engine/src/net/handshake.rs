@@ -269,6 +269,7 @@ impl Worker {
             peer: slot.peer,
             listener: slot.listener.options.name.clone(),
             is_flush_due: false,
+            is_held: false,
             is_blocked: false,
             is_watched: false,
         };

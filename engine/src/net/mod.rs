@@ -34,7 +34,7 @@ pub use acceptor::{Acceptor, Address, Doorstop, SocketOptions, bind};
 pub use listener::{Forwarded, Kind, ListenerOptions, ListenerState};
 use passwords::PasswordChecks;
 
-use crate::broker::{Node, Owner};
+use crate::broker::{Node, Owner, SessionRef};
 use crate::protocol::Verdict;
 use crate::transport::Transport;
 
@@ -73,6 +73,10 @@ pub enum Mail {
         /// Which one, since the place may have another by now.
         connection_id: u64,
     },
+    /// These wait for the store.
+    Hold(Vec<SessionRef>),
+    /// The store has kept more: look at those who wait for that.
+    Kept,
     /// Look at the clock: a deadline was set.
     LookAtDeadlines,
     /// Close everything and end.
@@ -187,6 +191,21 @@ impl Workers {
     /// Makes the worker that watches deadlines look again.
     pub fn look_at_deadlines(&self) {
         self.mailboxes[0].send(Mail::LookAtDeadlines);
+    }
+
+    /// Has connections flushed once the store has kept what their output tells of.
+    pub fn hold(&self, sessions: Vec<SessionRef>) {
+        self.mailboxes[0].send(Mail::Hold(sessions));
+    }
+
+    /// How the store tells the workers that it has kept more.
+    pub fn notifier(&self) -> impl Fn() + Send + Sync + 'static {
+        let mailboxes = self.mailboxes.clone();
+        move || {
+            for mailbox in &mailboxes {
+                mailbox.send(Mail::Kept);
+            }
+        }
     }
 
     /// Connections of all workers.

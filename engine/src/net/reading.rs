@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::codec::{FrameStep, ReasonCode, next_frame};
 use crate::message::Millis;
 use crate::metrics::Counter;
-use crate::protocol::{Context, Ending, Step, Verdict};
+use crate::protocol::{Context, Ending, Step, UNKNOWN_LSN, Verdict};
 use crate::transport::Fault;
 
-use super::desk::Desk;
+use super::desk::{Desk, refused_because};
 use super::slot::{Opening, Slot, Stage};
 use super::worker::{READ_BYTES, Worker};
 use crate::broker::events::Level;
-use crate::broker::{SessionRef, SessionState};
+use crate::broker::{SessionRef, SessionState, Unwritten};
 
 /// Packet types that must not overtake the publishes before them.
 const SUBSCRIBE: u8 = 8;
@@ -293,8 +293,15 @@ impl Worker {
         if let Some(connection) = &mut state.session.connection {
             connection.bytes_received += progress.consumed as u64;
         }
+        self.node.tell(&mut self.cx, state, session);
+        if self.batch.needs_store()
+            && let Some(connection) = &mut state.session.connection
+        {
+            // What acknowledges the messages of this batch must not go out before they are written down.
+            connection.wait_for(UNKNOWN_LSN);
+        }
         if progress.is_output_full {
-            self.batch.flush(&mut self.cx, state);
+            self.batch.flush(&mut self.cx, state, session);
             progress.is_output_full = is_stuck(state, &self.cx);
             if progress.is_output_full {
                 self.cx.tally.add(Counter::ReadPaused, 1);
@@ -303,14 +310,40 @@ impl Worker {
         self.node.tell(&mut self.cx, state, session);
         drop(guard);
         // Receivers first: what the publisher gets are acknowledgements, which vouch for what was handed over.
-        self.batch.dispatch(&self.node, &mut self.cx, input);
-        self.batch.flush_later(&mut session.lock(), session);
+        if let Some(ending) = self.hand_over(connection_id, session, input) {
+            progress.step = Step::Close(ending);
+        }
         if progress.step == Step::Pause
             && let Some(ticket) = asked
         {
             self.await_verdict(key, ticket);
         }
         progress
+    }
+
+    /// Hands the messages of a publisher over, then lets out what it is told of them. Some: they could not be written down, so
+    /// the connection ends without acknowledging them.
+    fn hand_over(&mut self, connection_id: u64, session: &SessionRef, input: &[u8]) -> Option<Ending> {
+        let unwritten = self.batch.dispatch(&self.node, &mut self.cx, input, true);
+        let mut state = session.lock();
+        let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
+        if let Some(Unwritten { refusal, packet_ids }) = unwritten {
+            self.cx.tally.add(Counter::StorePublishRefused, 1);
+            for packet_id in packet_ids {
+                state.session.received.remove(packet_id);
+            }
+            // What is in the output stays there: it may acknowledge them.
+            let cause = "the store cannot take a message that has to be kept; it is not acknowledged";
+            return is_ours.then(|| Ending::broken(refused_because(refusal), cause));
+        }
+        if let Some(connection) = &mut state.session.connection
+            && is_ours
+            && connection.waits_for == UNKNOWN_LSN
+        {
+            connection.waits_for = self.node.store().map_or(0, |store| store.appended());
+        }
+        self.batch.flush_later(&mut state, session);
+        None
     }
 
     /// Notes that a connection waits for a verdict.
@@ -377,9 +410,15 @@ impl Worker {
         let step = state.session.answer(&mut self.cx, &mut desk, verdict);
         let asked = desk.asked;
         self.node.tell(&mut self.cx, &mut state, session);
+        if self.batch.needs_store()
+            && let Some(connection) = &mut state.session.connection
+        {
+            connection.wait_for(UNKNOWN_LSN);
+        }
         drop(state);
-        self.batch.dispatch(&self.node, &mut self.cx, &[]);
-        self.batch.flush_later(&mut session.lock(), session);
+        if let Some(ending) = self.hand_over(connection_id, session, &[]) {
+            return Step::Close(ending);
+        }
         if step == Step::Pause
             && let Some(ticket) = asked
         {

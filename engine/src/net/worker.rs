@@ -185,10 +185,11 @@ impl Worker {
         let Some(link) = state.link.as_mut().filter(|link| link.connection_id == slot.connection_id) else { return };
         if link.is_blocked {
             link.is_blocked = false;
-            if !self.batch.flush(&mut self.cx, &mut state) {
+            let is_done = self.batch.flush(&mut self.cx, &mut state, &session);
+            self.node.tell(&mut self.cx, &mut state, &session);
+            if !is_done {
                 self.batch.flush_later(&mut state, &session);
             }
-            self.node.tell(&mut self.cx, &mut state, &session);
         }
         slot.is_output_full = is_stuck(&state, &self.cx);
     }
@@ -255,7 +256,7 @@ impl Worker {
         } else if self.next_sweep == NEVER {
             self.next_sweep = now + interval;
         } else if self.next_sweep <= now {
-            self.node.retained.write().sweep(now);
+            self.node.sweep_retained(now);
             self.next_sweep = now + interval;
         }
     }
@@ -347,6 +348,8 @@ impl Worker {
                     self.close_if(slot, connection_id, Ending::TakenOver { keeps_will: true });
                 }
                 Mail::Lost { slot, connection_id } => self.close_if(slot, connection_id, Ending::Lost),
+                Mail::Hold(sessions) => self.batch.try_held(sessions),
+                Mail::Kept => self.batch.release_held(),
                 // Waking up was the message: the time to sleep is worked out anew.
                 Mail::LookAtDeadlines => {}
                 Mail::Stop => self.stop(),

@@ -5,7 +5,8 @@ use crate::codec::{
     encode_pubcomp, encode_pubrec, encode_pubrel,
 };
 use crate::metrics::{Reasoned, Versioned};
-use crate::queue::{Acknowledged, InflightState};
+use crate::queue::InflightState;
+use crate::store::Change;
 
 use super::{Context, Session, Step};
 
@@ -49,7 +50,7 @@ impl Session {
     pub(super) fn on_puback(&mut self, cx: &mut Context, ack: &Acknowledgement<'_>) -> Step {
         let is_v5 = self.is_v5();
         cx.tally.add_reasoned(Reasoned::PubackReceived, is_v5, ack.reason);
-        if self.window.finish(ack.packet_id, InflightState::AwaitingPuback) == Acknowledged::Unknown {
+        if !self.finish(cx, ack.packet_id, InflightState::AwaitingPuback) {
             cx.tally.add_versioned(Versioned::PubackInvalidError, is_v5, 1);
         }
         self.after_acknowledgement(cx)
@@ -60,16 +61,21 @@ impl Session {
         cx.tally.add_reasoned(Reasoned::PubrecReceived, is_v5, ack.reason);
         if ack.reason.is_error() {
             // Final: the message is neither sent again nor offered to anybody else [MQTT-4.4.0-2].
-            if self.window.finish(ack.packet_id, InflightState::AwaitingPubrec) == Acknowledged::Unknown {
+            if !self.finish(cx, ack.packet_id, InflightState::AwaitingPubrec) {
                 cx.tally.add_versioned(Versioned::PubrecInvalidError, is_v5, 1);
             }
             return self.after_acknowledgement(cx);
         }
-        let known = self.window.release(ack.packet_id) == Acknowledged::Expected;
-        if !known {
-            cx.tally.add_versioned(Versioned::PubrecInvalidError, is_v5, 1);
+        let released = self.window.release(ack.packet_id);
+        match released {
+            Some(released) => {
+                if let Some(slot) = released.place.body() {
+                    cx.changes.push(Change::Released { slot, number: released.number });
+                }
+            }
+            None => cx.tally.add_versioned(Versioned::PubrecInvalidError, is_v5, 1),
         }
-        self.answer_step(cx, AcknowledgementKind::PubRel, ack.packet_id, known);
+        self.answer_step(cx, AcknowledgementKind::PubRel, ack.packet_id, released.is_some());
         Step::Continue
     }
 
@@ -77,6 +83,9 @@ impl Session {
         let is_v5 = self.is_v5();
         cx.tally.add_reasoned(Reasoned::PubrelReceived, is_v5, ack.reason);
         let known = self.received.remove(ack.packet_id);
+        if known && self.is_kept() {
+            cx.changes.push(Change::Forgotten(ack.packet_id));
+        }
         self.answer_step(cx, AcknowledgementKind::PubComp, ack.packet_id, known);
         Step::Continue
     }
@@ -84,7 +93,7 @@ impl Session {
     pub(super) fn on_pubcomp(&mut self, cx: &mut Context, ack: &Acknowledgement<'_>) -> Step {
         let is_v5 = self.is_v5();
         cx.tally.add_reasoned(Reasoned::PubcompReceived, is_v5, ack.reason);
-        if self.window.finish(ack.packet_id, InflightState::AwaitingPubcomp) == Acknowledged::Unknown {
+        if !self.finish(cx, ack.packet_id, InflightState::AwaitingPubcomp) {
             cx.tally.add_versioned(Versioned::PubcompInvalidError, is_v5, 1);
         }
         self.after_acknowledgement(cx)
@@ -107,6 +116,13 @@ impl Session {
                 answer.encode_within(kind, connection.version, connection.packet_size_max, buffer);
             }
         }
+    }
+
+    /// Ends a delivery. False: nothing of this kind was under way under the identifier.
+    pub(super) fn finish(&mut self, cx: &mut Context, packet_id: u16, awaited: InflightState) -> bool {
+        let Some(finished) = self.window.finish(packet_id, awaited) else { return false };
+        cx.give_up(finished.place, finished.number);
+        true
     }
 
     fn after_acknowledgement(&mut self, cx: &mut Context) -> Step {

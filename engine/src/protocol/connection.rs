@@ -6,6 +6,7 @@ use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::message::{Message, Millis};
 use crate::policy::{AccessCell, Decisions};
 use crate::settings::Settings;
+use crate::store::Lsn;
 
 use super::Output;
 use super::connect::Registration;
@@ -80,11 +81,17 @@ pub struct Connection {
     /// Bucket of `max_message_rate`, in thousandths of a message.
     rate_tokens: i64,
     rate_filled_at: Millis,
+    /// What the store must have kept before the output may go out; 0: nothing, [`UNKNOWN_LSN`]: what is about to be handed
+    /// over.
+    pub waits_for: Lsn,
     /// Bytes read from the client.
     pub bytes_received: u64,
     /// Bytes written to the client.
     pub bytes_sent: u64,
 }
+
+/// Later than everything: what is to be waited for is not written down yet. Whoever sets it writes it down and sets the real one.
+pub const UNKNOWN_LSN: Lsn = Lsn::MAX;
 
 /// Topic aliases of one connection are looked up by walking them: more than this are not used even if the client allows it.
 const BROKER_ALIASES_MAX: u16 = 64;
@@ -124,8 +131,23 @@ impl Connection {
                 .min(BROKER_ALIASES_MAX),
             rate_tokens: bucket(settings.max_message_rate),
             rate_filled_at: now,
+            waits_for: 0,
             bytes_received: 0,
             bytes_sent: 0,
+        }
+    }
+
+    /// The output tells of something that the store must have kept first.
+    #[inline]
+    pub fn wait_for(&mut self, lsn: Lsn) {
+        self.waits_for = self.waits_for.max(lsn);
+    }
+
+    /// What was about to be handed over is written down, or nothing was: `lsn` takes the place of [`UNKNOWN_LSN`].
+    #[inline]
+    pub fn waits_no_longer_than(&mut self, lsn: Lsn) {
+        if self.waits_for == UNKNOWN_LSN || lsn > self.waits_for {
+            self.waits_for = lsn;
         }
     }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::codec::ReasonCode;
 use crate::hooks::{Hooks, Identity};
-use crate::message::{Message, Millis, Publication};
+use crate::message::{Message, Millis, Place, Publication, Retained};
 use crate::metrics::Tally;
 use crate::policy::{AccessCell, Decider, Policy, Subject};
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
+use crate::store::{Change, Lsn, QueueId, SegmentNo};
 
 use super::SessionLimits;
 
@@ -29,6 +30,10 @@ pub struct Context {
     pub policy: Arc<Policy>,
     /// What happened to messages and somebody listens to; the caller knows whose session it was and takes them out.
     pub notices: Vec<Notice>,
+    /// What the store has to know of the session in hand; the caller takes it out before another one is in hand.
+    pub changes: Vec<Change>,
+    /// The store, if there is one.
+    pub archive: Option<Arc<dyn Archive>>,
     /// Reused for messages whose bytes must be put together anew.
     pub scratch: Vec<u8>,
 }
@@ -44,6 +49,8 @@ impl Context {
             access: Arc::default(),
             policy: Arc::default(),
             notices: Vec::new(),
+            changes: Vec::new(),
+            archive: None,
             scratch: Vec::new(),
         }
     }
@@ -65,6 +72,27 @@ impl Context {
         }
     }
 
+    /// Gives up a place: its message was acknowledged as number `number` of the window, or dropped while it waited (0).
+    #[inline]
+    pub(super) fn give_up(&mut self, place: Place, number: u64) {
+        if let Some(slot) = place.body() {
+            self.changes.push(Change::Done { slot, number });
+        } else if place.is_stored() {
+            self.changes.push(Change::Completed { number });
+        }
+    }
+
+    /// Reads a message that is only in the store. `None`: it cannot be read, which the store has told the operator.
+    pub(super) fn load(&self, place: Place) -> Option<Message> {
+        self.archive.as_ref()?.load(place.body()?)
+    }
+
+    /// Whether the store has kept its promise about all that precedes `lsn`, after having it written if need be.
+    #[inline]
+    pub fn is_kept(&self, lsn: Lsn) -> bool {
+        self.archive.as_ref().is_none_or(|archive| archive.commit(lsn))
+    }
+
     /// Notes what happened to a message if somebody listens to that.
     pub fn notice(
         &mut self,
@@ -78,6 +106,27 @@ impl Context {
             self.notices.push(Notice { hook, message: message(), qos, retain, reason });
         }
     }
+}
+
+impl std::fmt::Debug for dyn Archive {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Archive")
+    }
+}
+
+/// What the state machine needs of the store.
+pub trait Archive: Send + Sync {
+    /// Reads a message. `None`: it cannot be read.
+    fn load(&self, slot: u32) -> Option<Message>;
+
+    /// A message will only be in the store from now on; it may be remembered for a while.
+    fn offer(&self, slot: u32, message: &Message);
+
+    /// Has everything written that precedes `lsn`. False: the promise of `store.sync` does not hold yet.
+    fn commit(&self, lsn: Lsn) -> bool;
+
+    /// The segment that the log has come to.
+    fn segment(&self) -> SegmentNo;
 }
 
 /// Something that happened to a message of the session in hand.
@@ -109,8 +158,15 @@ pub enum Routed {
 
 /// What the state machine needs of the node.
 pub trait Host {
-    /// Routes a message. It may be delivered after the call, but before the publisher's output is flushed.
-    fn publish(&mut self, cx: &mut Context, publisher: &Identity, publication: Publication<'_>) -> Routed;
+    /// Routes a message. It may be delivered after the call, but before the publisher's output is flushed. `received`: the
+    /// queue and the packet identifier of a QoS 2 message whose publisher's session is kept.
+    fn publish(
+        &mut self,
+        cx: &mut Context,
+        publisher: &Identity,
+        publication: Publication<'_>,
+        received: Option<(QueueId, u16)>,
+    ) -> Routed;
 
     /// Puts a subscription of the session in hand into the routing table. `group`: of a shared subscription.
     fn subscribe(&mut self, filter: &str, group: Option<&str>, options: SubscriptionOptions);
@@ -118,8 +174,8 @@ pub trait Host {
     /// Takes a subscription of the session in hand out of the routing table.
     fn unsubscribe(&mut self, filter: &str, group: Option<&str>);
 
-    /// Visits the retained messages that match a filter until `visit` says false.
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool);
+    /// The retained messages that match a filter. Who gets one with a place in the store holds it from then on.
+    fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained>;
 
     /// How many retained messages there are at most for one subscription.
     fn retained_count(&mut self) -> usize;

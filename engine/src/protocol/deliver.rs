@@ -4,10 +4,11 @@ use smallvec::SmallVec;
 
 use crate::codec::{QoS, encode_pubrel};
 use crate::hooks::Hooks;
-use crate::message::{Message, Millis, Publication};
+use crate::message::{Message, Millis, Place, Publication, Retained};
 use crate::metrics::{Counter, Reasoned, Tally, Versioned};
-use crate::queue::{Full, InflightState, Queued};
+use crate::queue::{Full, InflightState, Queued, packet_id};
 use crate::routing::Delivery;
+use crate::store::Change;
 
 use super::limits::in_force;
 use super::wire::{FrameCache, publish_head};
@@ -20,6 +21,8 @@ pub struct Outgoing<'a> {
     pub publication: Publication<'a>,
     /// The message once somebody had to keep it.
     pub message: Option<Message>,
+    /// Where the store has it, held for each session whose queue it was written down for.
+    pub place: Place,
 }
 
 impl Outgoing<'_> {
@@ -41,6 +44,9 @@ pub enum Delivered {
     Dropped,
 }
 
+/// Messages of a queue that stay in memory while its client is connected, where the store has them too.
+const IN_MEMORY_MAX: usize = 1_000;
+
 /// One packet to be written.
 struct Packet<'a> {
     qos: u8,
@@ -51,13 +57,15 @@ struct Packet<'a> {
 }
 
 impl Session {
-    /// Hands a message to the session. `cache` holds the forms that the message of this index was encoded in already.
+    /// Hands a message to the session. `place`: where the store has it for this session. `cache` holds the forms that the
+    /// message of this index was encoded in already.
     #[inline]
     pub fn deliver(
         &mut self,
         cx: &mut Context,
         outgoing: &mut Outgoing<'_>,
         delivery: &Delivery,
+        place: Place,
         cache: Option<(&mut FrameCache, usize)>,
     ) -> Delivered {
         let head = outgoing.publication.head;
@@ -72,43 +80,58 @@ impl Session {
             && (qos == 0 || self.window.has_room(connection.window_limit))
         {
             if outgoing.publication.is_expired(cx.now) {
-                return expired(cx, &outgoing.keep(), qos, retain);
+                cx.give_up(place, 0);
+                return expired(cx, || outgoing.keep(), qos, retain);
             }
             if !fits(connection, &outgoing.publication, qos, retain, &delivery.identifiers, cx.now) {
-                return too_large(cx, &outgoing.keep(), qos, retain);
+                cx.give_up(place, 0);
+                return too_large(cx, || outgoing.keep(), qos, retain);
             }
-            let packet_id =
-                if qos == 0 { 0 } else { self.window.push(outgoing.keep(), qos, retain, delivery.identifiers.clone()) };
-            let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &delivery.identifiers };
+            let mut id = 0;
+            if qos > 0 {
+                let number = self.window.push(outgoing.keep(), place, qos, retain, delivery.identifiers.clone());
+                id = packet_id(number);
+                if let Some(slot) = place.body() {
+                    cx.changes.push(Change::Sent { slot, number });
+                }
+            } else {
+                cx.give_up(place, 0);
+            }
+            let packet = Packet { qos, retain, is_repeat: false, id, identifiers: &delivery.identifiers };
             send(connection, &mut cx.tally, cx.now, outgoing, &packet, cache);
             return Delivered::Sent;
         }
         let identifiers = delivery.identifiers.clone();
         let limit = self.queue_limit(cx, self.connection.is_some());
-        self.enqueue(cx, Queued { message: outgoing.keep(), qos, retain, identifiers }, limit)
+        let queued = Queued::new(outgoing.keep(), place, qos, retain, identifiers);
+        self.enqueue(cx, queued, limit)
     }
 
     /// Hands over a retained message that a new subscription asks for, with RETAIN set. `limit`: messages that may wait.
-    /// False: the queue is full.
     pub fn deliver_retained(
         &mut self,
         cx: &mut Context,
-        message: &Message,
+        retained: Retained,
         qos_max: u8,
         identifiers: SmallVec<[u32; 1]>,
         limit: usize,
-    ) -> bool {
-        let published = message.publication().head.qos;
+    ) {
         let upgrades = in_force(self.own_settings.as_ref(), cx).upgrade_outgoing_qos;
-        let qos = if upgrades { qos_max } else { published.min(qos_max) };
+        let qos = if upgrades { qos_max } else { retained.qos.min(qos_max) };
         cx.tally.add(Counter::QueueMessageIn, 1);
-        let queued = Queued { message: message.clone(), qos, retain: true, identifiers };
+        let Retained { message, slot, size, .. } = retained;
+        let segment = cx.archive.as_ref().map_or(0, |archive| archive.segment());
+        let place = Place { slot, segment };
+        if place.is_stored() && self.is_kept() && qos > 0 {
+            cx.changes.push(Change::Queued { slot, qos, retain: true, identifiers: identifiers.clone() });
+        }
+        let queued = Queued { message, place, size, qos, retain: true, is_changed: false, identifiers };
         let can_send = self.pending.is_empty() && self.resend.0.is_empty() && !self.is_rewritten(cx);
         if can_send && self.has_room_for(cx, qos) {
             self.send_queued(cx, queued);
-            return true;
+        } else {
+            self.enqueue(cx, queued, limit);
         }
-        self.enqueue(cx, queued, limit) == Delivered::Queued
     }
 
     pub(super) fn has_room_for(&self, cx: &Context, qos: u8) -> bool {
@@ -117,22 +140,28 @@ impl Session {
         })
     }
 
-    pub(super) fn enqueue(&mut self, cx: &mut Context, queued: Queued, limit: usize) -> Delivered {
+    pub(super) fn enqueue(&mut self, cx: &mut Context, mut queued: Queued, limit: usize) -> Delivered {
         let is_online = self.connection.is_some();
-        let (qos, retain) = (queued.qos, queued.retain);
-        if !is_online && qos == 0 {
+        if !is_online && queued.qos == 0 {
             cx.tally.add(Counter::QueueMessageUnhandled, 1);
+            cx.give_up(queued.place, 0);
             return Delivered::Dropped;
         }
         if !is_online {
-            cx.notice(Hooks::ON_OFFLINE_MESSAGE, || queued.message.clone(), qos, retain, "");
+            let (qos, retain) = (queued.qos, queued.retain);
+            if let Some(message) = &queued.message {
+                cx.notice(Hooks::ON_OFFLINE_MESSAGE, || message.clone(), qos, retain, "");
+            }
+        }
+        if !is_online || self.pending.len() >= IN_MEMORY_MAX {
+            leave_to_store(cx, &mut queued);
         }
         let queue_type = in_force(self.own_settings.as_ref(), cx).queue_type;
         match self.pending.push(queued, queue_type, limit, cx.settings.queue_limit_bytes()) {
             Full::No => Delivered::Queued,
             Full::Dropped(dropped) => {
                 for dropped in dropped {
-                    count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                    drop_queued(cx, dropped, "queue_full");
                 }
                 Delivered::Dropped
             }
@@ -165,8 +194,8 @@ impl Session {
     /// Sends again what was under way when the last connection ended, with the same identifiers and in the same
     /// order [MQTT-4.4.0-1], within the client's Receive Maximum. True when nothing is left.
     fn send_again(&mut self, cx: &mut Context) -> bool {
-        let Some(connection) = &mut self.connection else { return false };
         while let Some(&packet_id) = self.resend.0.front() {
+            let Some(connection) = &mut self.connection else { return false };
             let under_way = self.window.len().saturating_sub(self.resend.0.len());
             if under_way >= connection.window_limit || !connection.has_output_room(&cx.settings) {
                 return false;
@@ -178,38 +207,83 @@ impl Session {
                 cx.tally.add_reasoned(Reasoned::PubrelSent, connection.is_v5(), crate::codec::ReasonCode::SUCCESS);
                 continue;
             }
-            let Some(message) = slot.message.clone() else { continue };
-            let qos = if slot.state == InflightState::AwaitingPuback { 1 } else { 2 };
+            let state = slot.state;
+            let Some(message) = slot.message.clone().or_else(|| cx.load(slot.place)) else {
+                // Nothing can be sent again: the delivery is given up.
+                cx.tally.add(Counter::QueueMessageDrop, 1);
+                self.finish(cx, packet_id, state);
+                continue;
+            };
+            let qos = if state == InflightState::AwaitingPuback { 1 } else { 2 };
             let identifiers = slot.identifiers.clone();
             let packet = Packet { qos, retain: slot.retain, is_repeat: true, id: packet_id, identifiers: &identifiers };
             let publication = message.publication();
             if fits(connection, &publication, qos, packet.retain, packet.identifiers, cx.now) {
-                let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
+                let mut outgoing = Outgoing { publication, message: Some(message.clone()), place: Place::NONE };
                 send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);
             } else {
-                self.window.finish(packet_id, slot.state);
                 cx.tally.add(Counter::PacketTooLargeDrop, 1);
+                self.finish(cx, packet_id, state);
             }
         }
         true
     }
 
     pub(super) fn send_queued(&mut self, cx: &mut Context, queued: Queued) {
-        let Queued { message, qos, retain, identifiers, .. } = queued;
+        let Queued { message, place, qos, retain, is_changed, identifiers, .. } = queued;
+        let Some(message) = message.or_else(|| cx.load(place)) else {
+            cx.tally.add(Counter::QueueMessageDrop, 1);
+            cx.give_up(place, 0);
+            return;
+        };
         let publication = message.publication();
         if publication.is_expired(cx.now) {
-            expired(cx, &message, qos, retain);
+            cx.give_up(place, 0);
+            expired(cx, || message.clone(), qos, retain);
             return;
         }
         let Some(connection) = &mut self.connection else { return };
         if !fits(connection, &publication, qos, retain, &identifiers, cx.now) {
-            too_large(cx, &message, qos, retain);
+            cx.give_up(place, 0);
+            too_large(cx, || message.clone(), qos, retain);
             return;
         }
-        let packet_id = if qos == 0 { 0 } else { self.window.push(message.clone(), qos, retain, identifiers.clone()) };
-        let packet = Packet { qos, retain, is_repeat: false, id: packet_id, identifiers: &identifiers };
-        let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
+        let mut id = 0;
+        if qos > 0 {
+            let number = self.window.push(message.clone(), place, qos, retain, identifiers.clone());
+            id = packet_id(number);
+            self.window.mark_changed(id, is_changed);
+            if let Some(slot) = place.body() {
+                cx.changes.push(Change::Sent { slot, number });
+            }
+        } else {
+            cx.give_up(place, 0);
+        }
+        let packet = Packet { qos, retain, is_repeat: false, id, identifiers: &identifiers };
+        let mut outgoing = Outgoing { publication, message: Some(message.clone()), place };
         send(connection, &mut cx.tally, cx.now, &mut outgoing, &packet, None);
+    }
+}
+
+/// Drops a message that waited or was to wait.
+pub(super) fn drop_queued(cx: &mut Context, queued: Queued, reason: &'static str) {
+    cx.tally.add(Counter::QueueMessageDrop, 1);
+    if cx.hooks.contains(Hooks::ON_MESSAGE_DROP)
+        && let Some(message) = queued.message.or_else(|| cx.load(queued.place))
+    {
+        cx.notice(Hooks::ON_MESSAGE_DROP, || message, queued.qos, queued.retain, reason);
+    }
+    cx.give_up(queued.place, 0);
+}
+
+/// Gives the memory back of a message that the store has too.
+pub(super) fn leave_to_store(cx: &Context, queued: &mut Queued) {
+    if let Some(archive) = &cx.archive
+        && let Some(slot) = queued.place.body()
+        && !queued.is_changed
+        && let Some(message) = queued.message.take()
+    {
+        archive.offer(slot, &message);
     }
 }
 
@@ -281,20 +355,15 @@ fn send(
     }
 }
 
-pub(super) fn count_drop(cx: &mut Context, message: &Message, qos: u8, retain: bool, reason: &'static str) {
-    cx.tally.add(Counter::QueueMessageDrop, 1);
-    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, reason);
-}
-
-fn expired(cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+fn expired(cx: &mut Context, message: impl FnOnce() -> Message, qos: u8, retain: bool) -> Delivered {
     cx.tally.add(Counter::QueueMessageExpired, 1);
-    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "expired");
+    cx.notice(Hooks::ON_MESSAGE_DROP, message, qos, retain, "expired");
     Delivered::Dropped
 }
 
 /// A packet beyond the client's Maximum Packet Size counts as delivered [MQTT-3.1.2-25].
-fn too_large(cx: &mut Context, message: &Message, qos: u8, retain: bool) -> Delivered {
+fn too_large(cx: &mut Context, message: impl FnOnce() -> Message, qos: u8, retain: bool) -> Delivered {
     cx.tally.add(Counter::PacketTooLargeDrop, 1);
-    cx.notice(Hooks::ON_MESSAGE_DROP, || message.clone(), qos, retain, "max_packet_size_exceeded");
+    cx.notice(Hooks::ON_MESSAGE_DROP, message, qos, retain, "max_packet_size_exceeded");
     Delivered::Dropped
 }

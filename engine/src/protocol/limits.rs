@@ -37,6 +37,11 @@ impl SessionLimits {
         Ok(())
     }
 
+    /// All limits by the names of the settings.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
+    }
+
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -39,8 +39,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, Waiting};
-pub use context::{Context, Decision, Host, Notice, Question, Rewriting, Routed, Verdict};
+pub use connection::{Connection, UNKNOWN_LSN, Waiting};
+pub use context::{Archive, Context, Decision, Host, Notice, Question, Rewriting, Routed, Verdict};
 pub use deliver::{Delivered, Outgoing};
 pub use ending::{Cause, Ending, Step};
 pub use limits::SessionLimits;

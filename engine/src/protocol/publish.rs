@@ -131,7 +131,8 @@ impl Session {
         (packet_id, qos): (u16, u8),
         throttle: Option<Millis>,
     ) -> Step {
-        match host.publish(cx, publisher.unwrap_or(&self.identity), publication) {
+        let received = (qos == 2 && self.is_kept()).then_some((self.queue, packet_id));
+        match host.publish(cx, publisher.unwrap_or(&self.identity), publication, received) {
             Routed::Accepted { has_subscribers } => {
                 if qos > 0 {
                     let reason =
@@ -139,6 +140,11 @@ impl Session {
                     self.acknowledge(cx, packet_id, qos, reason, None);
                 }
                 throttle.map_or(Step::Continue, |ms| throttled(cx, ms))
+            }
+            // Without a reason in PUBACK only the end of the connection says that the message was not taken.
+            Routed::Refused(reason) if qos > 0 && !self.is_v5() => {
+                self.received.remove(packet_id);
+                broken(reason, "the store cannot take a message that has to be kept; it is not acknowledged")
             }
             Routed::Refused(reason) => self.refuse_publish(cx, packet_id, qos, reason, None, throttle),
         }

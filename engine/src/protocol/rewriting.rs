@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::hooks::Hooks;
 use crate::message::{Message, Publication};
+use crate::metrics::Counter;
 use crate::queue::Queued;
 
 use super::{Context, Decision, Session, Verdict};
@@ -26,6 +27,18 @@ pub(super) struct Rewritings {
     pub(super) ready: VecDeque<Queued>,
 }
 
+impl Rewritings {
+    /// All these messages, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.ready.iter().chain(&self.asked)
+    }
+
+    /// All these messages, in order, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.ready.iter_mut().chain(&mut self.asked)
+    }
+}
+
 impl Session {
     /// Whether messages have to go through the queue, since Python may change them or those before them.
     #[inline]
@@ -35,7 +48,7 @@ impl Session {
 
     /// Takes out messages to ask about, if it is time to: a client is there, none are asked about, and what was asked about
     /// before is sent. `ticket`: of the question that follows.
-    pub fn take_for_rewriting(&mut self, cx: &Context, ticket: u64) -> Option<Vec<(Message, u8, bool)>> {
+    pub fn take_for_rewriting(&mut self, cx: &mut Context, ticket: u64) -> Option<Vec<(Message, u8, bool)>> {
         let is_due = cx.hooks.contains(Hooks::ON_DELIVER)
             && !self.pending.is_empty()
             && self.connection.is_some()
@@ -44,11 +57,27 @@ impl Session {
         if !is_due {
             return None;
         }
+        let mut asked = Vec::new();
+        let mut messages = Vec::new();
+        while asked.len() < BATCH_MAX
+            && let Some(mut queued) = self.pending.pop()
+        {
+            let Some(message) = queued.message.take().or_else(|| cx.load(queued.place)) else {
+                cx.tally.add(Counter::QueueMessageDrop, 1);
+                cx.give_up(queued.place, 0);
+                continue;
+            };
+            messages.push((message.clone(), queued.qos, queued.retain));
+            queued.message = Some(message);
+            asked.push(queued);
+        }
+        if asked.is_empty() {
+            return None;
+        }
         let rewritings = self.rewritings.get_or_insert_default();
         rewritings.ticket = ticket;
-        rewritings.asked = std::iter::from_fn(|| self.pending.pop()).take(BATCH_MAX).collect();
-        let messages = &rewritings.asked;
-        Some(messages.iter().map(|queued| (queued.message.clone(), queued.qos, queued.retain)).collect())
+        rewritings.asked = asked;
+        Some(messages)
     }
 
     /// The ticket of the question that is out.
@@ -70,15 +99,18 @@ impl Session {
             .as_deref()
             .filter(|changes| matches!(verdict.decision, Decision::Allow) && changes.len() == asked.len());
         for (position, mut queued) in asked.into_iter().enumerate() {
-            if let Some(Some(change)) = changes.map(|changes| &changes[position]) {
-                let kept = queued.message.publication();
+            if let Some(Some(change)) = changes.map(|changes| &changes[position])
+                && let Some(message) = &queued.message
+            {
+                let kept = message.publication();
                 let topic = change.topic.as_deref().map_or(kept.topic(), str::as_bytes);
                 let properties = change.properties.as_deref().unwrap_or(kept.properties());
                 let payload = change.payload.as_deref().unwrap_or(kept.payload());
                 let mut span = Vec::new();
                 let mut head = kept.head;
                 head.layout = Publication::compose(&mut span, topic, properties, payload);
-                queued.message = Message::keep(&Publication { head, span: &span });
+                queued.message = Some(Message::keep(&Publication { head, span: &span }));
+                queued.is_changed = true;
             }
             rewritings.ready.push_back(queued);
         }
@@ -110,10 +142,13 @@ impl Session {
 
     /// Takes back what is asked about and not answered: nobody waits for it any more. Messages of QoS 0 are of no use to a
     /// client that is away.
-    pub(super) fn give_up_rewriting(&mut self) {
+    pub(super) fn give_up_rewriting(&mut self, cx: &mut Context) {
         let Some(rewritings) = &mut self.rewritings else { return };
         rewritings.ticket = 0;
         let asked = std::mem::take(&mut rewritings.asked);
+        for useless in asked.iter().chain(&rewritings.ready).filter(|queued| queued.qos == 0) {
+            cx.give_up(useless.place, 0);
+        }
         rewritings.ready.retain(|queued| queued.qos > 0);
         for queued in asked.into_iter().rev().filter(|queued| queued.qos > 0) {
             self.pending.put_back(queued);

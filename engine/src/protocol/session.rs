@@ -8,17 +8,18 @@ use std::time::SystemTime;
 
 use crate::codec::ReasonCode;
 use crate::hooks::Identity;
-use crate::message::Message;
+use crate::message::{Message, Place};
 use crate::metrics::Counter;
-use crate::queue::{Inflight, InflightState, Pending, Queued, ReceivedIds};
+use crate::queue::{Inflight, InflightState, Pending, Queued, ReceivedIds, packet_id};
 use crate::routing::SubscriptionOptions;
-use crate::settings::Settings;
+use crate::settings::{QueueType, Settings};
+use crate::store::QueueId;
 
 use super::connect::Registration;
-use super::deliver::count_drop;
+use super::deliver::{drop_queued, leave_to_store};
 use super::limits::in_force;
 use super::rewriting::Rewritings;
-use super::{Connection, Context, Ending, Waiting};
+use super::{Connection, Context, Ending, SessionLimits, Waiting};
 
 /// How long a session outlives its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub type Subscriptions = HashMap<Box<str>, SubscriptionOptions, ahash::RandomSta
 pub struct Session {
     /// Unique in the engine, never 0.
     pub id: u64,
+    /// Its name in the store; 0: it is not kept there.
+    pub queue: QueueId,
     /// Whose it is.
     pub identity: Identity,
     /// How long it outlives the connection.
@@ -106,7 +109,9 @@ pub struct Session {
     pub(super) resend: Resend,
     /// Messages that Python may change or has changed.
     pub(super) rewritings: Option<Box<Rewritings>>,
-    /// The settings of a client whose verdict put limits in their places.
+    /// The limits that a verdict gave its client.
+    pub limits: SessionLimits,
+    /// The settings with these limits in their places, if there are any.
     pub(super) own_settings: Option<Arc<Settings>>,
 }
 
@@ -115,6 +120,7 @@ impl Session {
     pub fn new(id: u64, identity: Identity) -> Self {
         Self {
             id,
+            queue: 0,
             identity,
             expiry: Expiry::WithConnection,
             subscriptions: HashMap::default(),
@@ -127,8 +133,24 @@ impl Session {
             connected_at: None,
             resend: Resend::default(),
             rewritings: None,
+            limits: SessionLimits::default(),
             own_settings: None,
         }
+    }
+
+    /// Whether the store has to know of what happens to it.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.queue != 0
+    }
+
+    /// Puts limits in the places of the settings.
+    pub fn limit(&mut self, limits: &SessionLimits, settings: &Settings) {
+        self.own_settings = match limits.over(settings) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(own) => Some(Arc::new(own)),
+        };
+        self.limits = limits.clone();
     }
 
     /// Gives the session a connection: writes CONNACK, then whatever a resumed session has to send again.
@@ -143,19 +165,16 @@ impl Session {
         let is_acknowledged = registration.write_connack(cx, is_present, connection.output.buffer());
         debug_assert!(is_acknowledged, "the caller has made sure that the CONNACK fits");
         self.identity = registration.identity.clone();
-        self.own_settings = match registration.settings(&cx.settings) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(own) => Some(Arc::new(own)),
-        };
+        self.limit(&registration.limits, &cx.settings);
         self.expiry = registration.expiry(&cx.settings);
         self.will.clone_from(&registration.will);
         self.connected_at = Some(SystemTime::now());
         self.connection = Some(connection);
-        self.resend.0 = self.window.iter().map(|(packet_id, _)| packet_id).collect();
+        self.resend.0 = self.window.iter().map(|(number, _)| packet_id(number)).collect();
         let limit = in_force(self.own_settings.as_ref(), cx).queue_limit(true);
         if !cx.settings.override_max_online_messages && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
-                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                drop_queued(cx, dropped, "queue_full");
             }
         }
         self.refill(cx);
@@ -174,32 +193,69 @@ impl Session {
         self.resend.0.clear();
         self.connected_at = None;
         let will = self.will.take().map(|will| *will);
-        self.give_up_rewriting();
-        let unhandled = self.pending.drop_unless(|queued| queued.qos > 0);
+        self.give_up_rewriting(cx);
+        let unhandled = self.pending.drop_unless(|queued| queued.qos > 0, |queued| cx.give_up(queued.place, 0));
         cx.tally.add(Counter::QueueMessageUnhandled, unhandled as u64);
         let limit = in_force(self.own_settings.as_ref(), cx).queue_limit(false);
         if self.expiry != Expiry::WithConnection && self.pending.len() > limit {
             for dropped in self.pending.truncate(limit) {
-                count_drop(cx, &dropped.message, dropped.qos, dropped.retain, "queue_full");
+                drop_queued(cx, dropped, "queue_full");
             }
         }
+        self.leave_to_store(cx);
         Detached { will: will.filter(|_| !ending.cancels_will()), expiry: self.expiry }
     }
 
+    /// Gives the memory back of messages that the store has too: nobody is there to get them.
+    fn leave_to_store(&mut self, cx: &Context) {
+        let Some(archive) = &cx.archive else { return };
+        for (_, slot) in self.window.iter_mut().filter(|(_, slot)| !slot.is_changed) {
+            if let Some(body) = slot.place.body()
+                && let Some(message) = slot.message.take()
+            {
+                archive.offer(body, &message);
+            }
+        }
+        for queued in self.pending.iter_mut() {
+            leave_to_store(cx, queued);
+        }
+    }
+
     /// Takes out all QoS 1 and 2 messages that the client has not acknowledged, in order, for another session to deliver. A
-    /// QoS 2 message whose PUBREC came is not among them: the client has it.
-    pub fn take_unfinished(&mut self) -> Vec<Queued> {
+    /// QoS 2 message whose PUBREC came is not among them: the client has it. For sessions that are not kept in the store.
+    pub fn take_unfinished(&mut self, cx: &mut Context) -> Vec<Queued> {
+        debug_assert!(!self.is_kept());
         let window = std::mem::take(&mut self.window);
         let under_way = window.iter().filter_map(|(_, slot)| {
             let qos = if slot.state == InflightState::AwaitingPuback { 1 } else { 2 };
             let message = slot.message.clone()?;
-            Some(Queued { message, qos, retain: slot.retain, identifiers: slot.identifiers.clone() })
+            Some(Queued::new(message, slot.place, qos, slot.retain, slot.identifiers.clone()))
         });
         let mut unfinished: Vec<Queued> = under_way.collect();
-        self.give_up_rewriting();
+        self.give_up_rewriting(cx);
         unfinished.extend(self.take_rewritten());
         unfinished.extend(std::iter::from_fn(|| self.pending.pop()).filter(|queued| queued.qos > 0));
         unfinished
+    }
+
+    /// The places of all messages that it still has, which end with it.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.window.iter().map(|(_, slot)| slot.place).chain(self.waiting().map(|queued| queued.place))
+    }
+
+    /// Messages that are not under way yet: those that Python is asked about, then those that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = &Queued> {
+        self.rewritings.iter().flat_map(|rewritings| rewritings.iter()).chain(self.pending.iter())
+    }
+
+    /// The same, to be changed but for their sizes.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.rewritings.iter_mut().flat_map(|rewritings| rewritings.iter_mut()).chain(self.pending.iter_mut())
+    }
+
+    /// In which order its queue delivers and what it drops.
+    pub fn queue_type(&self, cx: &Context) -> QueueType {
+        in_force(self.own_settings.as_ref(), cx).queue_type
     }
 
     /// Takes over messages of another session of the same client id.

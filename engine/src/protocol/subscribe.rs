@@ -9,10 +9,10 @@ use crate::codec::{
     UserProperties, text::parse_shared_filter, text::validate_topic_filter,
 };
 use crate::hooks::Hooks;
-use crate::message::Message;
 use crate::metrics::Versioned;
 use crate::policy::{Decider, Subject};
 use crate::routing::SubscriptionOptions;
+use crate::store::Change;
 
 use super::connect::Told;
 use super::context::{Decision, Host, Question, Verdict};
@@ -179,6 +179,9 @@ impl Session {
             identifier,
         };
         self.subscriptions.insert(filter.into(), granted);
+        if self.is_kept() {
+            cx.changes.push(Change::Subscribed { filter: filter.into(), options: granted });
+        }
         host.subscribe(topic_filter, group, granted);
         let wants_retained = group.is_none()
             && match options.retain_handling {
@@ -212,12 +215,11 @@ impl Session {
     fn send_retained<H: Host>(&mut self, cx: &mut Context, host: &mut H, filter: &str, qos: u8, identifier: u32) {
         let identifiers: SmallVec<[u32; 1]> =
             if identifier == 0 { SmallVec::new() } else { SmallVec::from_slice(&[identifier]) };
-        let now = cx.now;
         // They may exceed the queue's limit once, not once more with each repeated SUBSCRIBE.
         let limit = host.retained_count().saturating_add(self.queue_limit(cx, true));
-        host.retained(now, filter, &mut |message: &Message| {
-            self.deliver_retained(cx, message, qos, identifiers.clone(), limit)
-        });
+        for retained in host.retained(cx.now, filter) {
+            self.deliver_retained(cx, retained, qos, identifiers.clone(), limit);
+        }
     }
 
     pub(super) fn on_unsubscribe<H: Host>(
@@ -270,7 +272,7 @@ impl Session {
         filters: Vec<String>,
     ) -> Step {
         let is_v5 = self.is_v5();
-        let codes: Vec<ReasonCode> = filters.iter().map(|filter| self.unsubscribe_one(host, filter)).collect();
+        let codes: Vec<ReasonCode> = filters.iter().map(|filter| self.unsubscribe_one(cx, host, filter)).collect();
         if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) {
             let removed = filters.into_iter().zip(&codes).filter(|(_, code)| **code == ReasonCode::SUCCESS);
             let removed: Vec<(String, u8)> = removed.map(|(filter, _)| (filter, 0)).collect();
@@ -289,9 +291,12 @@ impl Session {
     }
 
     /// Removes one subscription; the filter is compared letter for letter [MQTT-3.10.4-1].
-    pub fn unsubscribe_one<H: Host>(&mut self, host: &mut H, filter: &str) -> ReasonCode {
+    pub fn unsubscribe_one<H: Host>(&mut self, cx: &mut Context, host: &mut H, filter: &str) -> ReasonCode {
         if self.subscriptions.remove(filter).is_none() {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        if self.is_kept() {
+            cx.changes.push(Change::Unsubscribed { filter: filter.into() });
         }
         match parse_shared_filter(filter) {
             Ok(Some((group, topic_filter))) => host.unsubscribe(topic_filter, Some(group)),

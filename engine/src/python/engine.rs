@@ -1,6 +1,7 @@
 //! The engine as one Python object.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
 
 use crate::broker::{Batch, Node, Receiver, SessionRef, SubscriberId};
 use crate::codec::ReasonCode;
@@ -19,11 +20,13 @@ use crate::policy::{Decider, Policy};
 use crate::protocol::{Context, Session};
 use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
+use crate::store::Store;
 
 use super::events;
 use super::listeners::{self, Wanted};
 use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
+use super::store::{self, StoreSummary, store_error};
 use super::tls::TlsConfig;
 use super::verdict::{Message, Verdict};
 
@@ -41,9 +44,14 @@ pub struct Engine {
     listeners: Mutex<Vec<(Arc<ListenerState>, SocketOptions)>>,
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
+    store_directory: OnceLock<PathBuf>,
 }
 
 impl Engine {
+    fn store(&self) -> PyResult<&Arc<Store>> {
+        self.node.store().ok_or_else(|| store_error("no store is open: call open_store first"))
+    }
+
     /// Runs something that publishes or ends sessions on the calling thread.
     fn work<T>(&self, what: impl FnOnce(&Node, &mut Context, &mut Batch) -> T) -> T {
         let mut desk = self.desk.lock();
@@ -52,6 +60,11 @@ impl Engine {
         let result = what(&self.node, cx, batch);
         while batch.has_flush_due() {
             batch.flush_all(&self.node, cx);
+        }
+        if batch.has_held()
+            && let Some(workers) = self.workers.get()
+        {
+            workers.hold(batch.take_held());
         }
         self.node.metrics.absorb(&mut cx.tally);
         if self.node.take_deadline_moved()
@@ -163,6 +176,7 @@ impl Engine {
             listeners: Mutex::default(),
             desk: Mutex::new(desk),
             next_listener_id: AtomicU64::new(1),
+            store_directory: OnceLock::new(),
         })
     }
 
@@ -174,6 +188,7 @@ impl Engine {
         let configured = self.node.settings.load().workers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = Workers::start(&self.node, if configured == 0 { cores } else { configured })?;
+        store::start(&self.node, workers.notifier());
         self.workers.set(workers).map_err(|_| again())
     }
 
@@ -186,7 +201,66 @@ impl Engine {
             if let Some(workers) = self.workers.get() {
                 workers.stop(Duration::from_millis(timeout_ms));
             }
+            if let Some(store) = self.node.store() {
+                store.stop();
+            }
         });
+    }
+
+    // -- the store -----------------------------------------------------------------------------------------------------
+
+    fn open_store(&self, py: Python<'_>, directory: PathBuf) -> PyResult<StoreSummary> {
+        if self.workers.get().is_some() || self.node.store().is_some() {
+            return Err(PyRuntimeError::new_err("a store is opened once, before the engine starts"));
+        }
+        py.detach(|| {
+            let options = store::options(&self.node.settings.load(), self.node.clock.wall_ms(0));
+            let (opened, recovered, summary) = store::open(&directory, options)?;
+            self.node.use_store(opened);
+            self.work(|node, cx, _| node.restore(cx, recovered));
+            // It is set once, as the store is.
+            let _ = self.store_directory.set(directory);
+            Ok(summary)
+        })
+    }
+
+    fn store_get(&self, py: Python<'_>, key: &[u8]) -> PyResult<Option<Py<PyBytes>>> {
+        let store = self.store()?;
+        let value = py.detach(|| store.get_metadata(key)).map_err(store_error)?;
+        Ok(value.map(|value| PyBytes::new(py, &value).unbind()))
+    }
+
+    #[pyo3(signature = (prefix, *, after=None, limit=1_000))]
+    fn store_scan(
+        &self,
+        py: Python<'_>,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> PyResult<Vec<(Py<PyBytes>, Py<PyBytes>)>> {
+        store::scan(self.store()?, py, prefix, after, limit)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands the extracted list over")]
+    #[pyo3(signature = (changes, *, wait=false))]
+    fn store_write(&self, py: Python<'_>, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>, wait: bool) -> PyResult<()> {
+        store::write(self.store()?, py, &changes, wait)
+    }
+
+    fn store_begin_backup(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let directory = self.store_directory.get().ok_or_else(|| store_error("no store is open"))?;
+        store::begin_backup(self.store()?, py, directory)
+    }
+
+    fn store_end_backup(&self) {
+        if let Some(store) = self.node.store() {
+            store.end_backup();
+        }
+    }
+
+    fn store_compact(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let store = self.store()?;
+        py.detach(|| store.compact()).map_err(store_error)
     }
 
     fn configure(&self, settings: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -195,6 +269,17 @@ impl Engine {
         apply(&mut changed, settings)?;
         if changed.workers != current.workers {
             return Err(PyValueError::new_err("workers: can be given only when the engine is made"));
+        }
+        if let Some(store) = self.node.store() {
+            if changed.store_segment_bytes != current.store_segment_bytes {
+                return Err(PyValueError::new_err("store.segment_bytes: can be given only before the store is opened"));
+            }
+            store.reconfigure(
+                changed.store_sync,
+                changed.store_sync_interval,
+                changed.store_max_bytes,
+                changed.store_cache_bytes,
+            );
         }
         self.node.settings.store(Arc::new(changed));
         Ok(())
@@ -454,26 +539,18 @@ impl Engine {
         validate_topic_filter(topic_filter)
             .map_err(|error| PyValueError::new_err(format!("topic_filter {topic_filter:?}: {error}")))?;
         let now = self.node.clock.now();
-        let mut found = Vec::new();
-        py.detach(|| {
-            self.node.retained.read().matching(mountpoint, topic_filter, now, &mut |message| {
-                if found.len() < limit {
-                    found.push(message.clone());
-                }
-                found.len() < limit
-            });
-        });
+        let found = py.detach(|| self.node.retained_messages(mountpoint, topic_filter, now, limit));
         found.iter().map(|message| RetainedMessage::of(py, &self.node, mountpoint, message)).collect()
     }
 
     #[pyo3(signature = (topic, *, mountpoint=""))]
     fn delete_retained(&self, py: Python<'_>, topic: &str, mountpoint: &str) -> bool {
-        py.detach(|| self.node.retained.write().remove(mountpoint, topic))
+        py.detach(|| self.node.delete_retained(mountpoint, topic))
     }
 
     fn delete_expired_retained(&self, py: Python<'_>) -> usize {
         let now = self.node.clock.now();
-        py.detach(|| self.node.retained.write().sweep(now))
+        py.detach(|| self.node.sweep_retained(now))
     }
 
     // -- metrics -------------------------------------------------------------------------------------------------------
@@ -524,13 +601,22 @@ impl Engine {
                 description: sample.description.to_owned(),
             })
             .collect();
-        metrics.extend(self.gauges().into_iter().map(|(name, value, description)| Metric {
-            name: name.to_owned(),
-            kind: "gauge".to_owned(),
-            labels: HashMap::new(),
-            value: value as u64,
-            description: description.to_owned(),
-        }));
+        let single = |kind: &'static str| {
+            move |(name, value, description): (&'static str, usize, &'static str)| Metric {
+                name: name.to_owned(),
+                kind: kind.to_owned(),
+                labels: HashMap::new(),
+                value: value as u64,
+                description: description.to_owned(),
+            }
+        };
+        metrics.extend(self.gauges().into_iter().map(single("gauge")));
+        if let Some(store) = self.node.store() {
+            let figures = store.figures();
+            metrics.extend(store::counters(&figures).into_iter().map(single("counter")));
+            metrics.extend(store::gauges(&figures, store).into_iter().map(single("gauge")));
+            metrics.extend(store::operation_errors(&figures));
+        }
         metrics
     }
 
@@ -541,6 +627,7 @@ impl Engine {
             let router = self.node.router.read();
             (router.len(), router.memory_bytes())
         };
+        let queues = self.node.queue_figures();
         let (retained_len, retained_memory) = {
             let retained = self.node.retained.read();
             (retained.len(), retained.memory_bytes())
@@ -551,6 +638,8 @@ impl Engine {
             ("retain_messages", retained_len, "Retained messages held."),
             ("retain_memory", retained_memory, "Memory of the index of retained messages in bytes."),
             ("queue_processes", self.node.registry.len(), "Sessions, online and offline."),
+            ("queue_messages", queues.messages, "Messages in the queues of all sessions, those under way included."),
+            ("queue_oldest_age_s", queues.oldest_age_s, "Seconds that the oldest message has waited in a queue."),
             ("active_mqtt_connections", connections - websockets, "Open connections on tcp and ssl listeners."),
             ("active_mqttws_connections", websockets, "Open connections on ws and wss listeners."),
             ("total_active_connections", connections, "Open connections on all MQTT listeners."),
@@ -564,6 +653,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(workers) = self.workers.get() {
             workers.stop(Duration::from_secs(1));
+        }
+        if let Some(store) = self.node.store() {
+            store.stop();
         }
     }
 }

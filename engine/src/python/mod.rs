@@ -13,6 +13,7 @@ mod policy;
 mod properties;
 mod records;
 mod requests;
+mod store;
 mod tls;
 mod verdict;
 
@@ -43,5 +44,11 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::SessionInfo>()?;
     module.add_class::<records::SubscriptionInfo>()?;
     module.add_class::<records::RetainedMessage>()?;
-    module.add_class::<records::Metric>()
+    module.add_class::<records::Metric>()?;
+    module.add("StoreError", module.py().get_type::<store::StoreError>())?;
+    module.add_class::<store::StoreSummary>()?;
+    module.add_class::<store::StoreDamage>()?;
+    module.add_class::<store::StoreReport>()?;
+    module.add_function(wrap_pyfunction!(store::check_store, module)?)?;
+    module.add_function(wrap_pyfunction!(store::compact_store, module)?)
 }

@@ -10,6 +10,6 @@ mod inflight;
 mod pending;
 mod received;
 
-pub use inflight::{Acknowledged, Inflight, InflightState, Slot};
+pub use inflight::{Acknowledged, Inflight, InflightState, Slot, packet_id};
 pub use pending::{Full, Pending, Queued};
 pub use received::ReceivedIds;

@@ -4,20 +4,38 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use crate::message::Message;
+use crate::message::{Message, Place};
 use crate::settings::QueueType;
 
 /// A message that waits for a client.
 #[derive(Clone, Debug)]
 pub struct Queued {
-    /// What to send.
-    pub message: Message,
+    /// What to send; `None` while it is only in the store.
+    pub message: Option<Message>,
+    /// Where the store has it.
+    pub place: Place,
+    /// Memory that the message takes where it is in memory.
+    pub size: u32,
     /// QoS of this delivery.
     pub qos: u8,
     /// RETAIN of this delivery.
     pub retain: bool,
+    /// The message is another one than the store has: Python changed it for this client.
+    pub is_changed: bool,
     /// Subscription identifiers of this delivery.
     pub identifiers: SmallVec<[u32; 1]>,
+}
+
+impl Queued {
+    /// A message in memory.
+    pub fn new(message: Message, place: Place, qos: u8, retain: bool, identifiers: SmallVec<[u32; 1]>) -> Self {
+        let size = message.size() as u32;
+        Self { message: Some(message), place, size, qos, retain, is_changed: false, identifiers }
+    }
+
+    fn bytes(&self) -> usize {
+        self.size as usize
+    }
 }
 
 /// What a full queue did.
@@ -56,7 +74,7 @@ impl Pending {
 
     /// Queues a message within `limit` messages and `limit_bytes`, or drops one as the policy says.
     pub fn push(&mut self, queued: Queued, policy: QueueType, limit: usize, limit_bytes: usize) -> Full {
-        let size = queued.message.size();
+        let size = queued.bytes();
         let is_full = self.messages.len() >= limit || self.bytes.saturating_add(size) > limit_bytes;
         if is_full {
             if policy == QueueType::Fifo || limit == 0 || size > limit_bytes {
@@ -65,7 +83,7 @@ impl Pending {
             let mut dropped = Vec::new();
             while self.messages.len() >= limit || self.bytes.saturating_add(size) > limit_bytes {
                 let Some(oldest) = self.messages.pop_back() else { break };
-                self.bytes -= oldest.message.size();
+                self.bytes -= oldest.bytes();
                 dropped.push(oldest);
             }
             self.bytes += size;
@@ -82,7 +100,7 @@ impl Pending {
 
     /// Puts a message that was taken back to the front, whatever the limits: it was within them before.
     pub fn put_back(&mut self, queued: Queued) {
-        self.bytes += queued.message.size();
+        self.bytes += queued.bytes();
         self.messages.push_front(queued);
     }
 
@@ -94,7 +112,7 @@ impl Pending {
     /// Takes the message that is next.
     pub fn pop(&mut self) -> Option<Queued> {
         let queued = self.messages.pop_front()?;
-        self.bytes -= queued.message.size();
+        self.bytes -= queued.bytes();
         if self.messages.is_empty() && self.messages.capacity() > SHRINK_ABOVE {
             self.messages = VecDeque::new();
         }
@@ -104,16 +122,38 @@ impl Pending {
     /// Drops what exceeds `limit` messages: the newest (`fifo`) or the oldest (`lifo`), both at the far end.
     pub fn truncate(&mut self, limit: usize) -> Vec<Queued> {
         let dropped: Vec<_> = self.messages.drain(limit.min(self.messages.len())..).collect();
-        self.bytes -= dropped.iter().map(|queued| queued.message.size()).sum::<usize>();
+        self.bytes -= dropped.iter().map(Queued::bytes).sum::<usize>();
         dropped
     }
 
-    /// Takes out all that `keep` says no to.
-    pub fn drop_unless(&mut self, mut keep: impl FnMut(&Queued) -> bool) -> usize {
+    /// Takes out all that `keep` says no to, and hands it to `dropped`.
+    pub fn drop_unless(&mut self, keep: impl Fn(&Queued) -> bool, mut dropped: impl FnMut(&Queued)) -> usize {
         let before = self.messages.len();
-        self.messages.retain(|queued| keep(queued));
-        self.bytes = self.messages.iter().map(|queued| queued.message.size()).sum();
+        self.messages.retain(|queued| {
+            let stays = keep(queued);
+            if !stays {
+                dropped(queued);
+            }
+            stays
+        });
+        self.bytes = self.messages.iter().map(Queued::bytes).sum();
         before - self.messages.len()
+    }
+
+    /// A queue with these messages, whatever its limits are: they were kept for its client before.
+    pub fn restore(messages: VecDeque<Queued>) -> Self {
+        let bytes = messages.iter().map(Queued::bytes).sum();
+        Self { messages, bytes }
+    }
+
+    /// All messages, the next one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.messages.iter()
+    }
+
+    /// All messages, the next one first, to be changed but for their sizes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.messages.iter_mut()
     }
 }
 
@@ -130,11 +170,12 @@ mod tests {
         let layout = Publication::compose(&mut arena, b"t", b"", payload);
         let head = Head { layout, qos: 1, retain: false, expires_at: NEVER, origin: 0 };
         let message = Message::keep(&Publication { head, span: &arena });
-        Queued { message, qos: 1, retain: false, identifiers: SmallVec::new() }
+        Queued::new(message, Place::NONE, 1, false, SmallVec::new())
     }
 
     fn payloads(mut queue: Pending) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| queue.pop()).map(|queued| queued.message.publication().payload().to_vec()).collect()
+        let messages = std::iter::from_fn(|| queue.pop()).filter_map(|queued| queued.message);
+        messages.map(|message| message.publication().payload().to_vec()).collect()
     }
 
     fn filled(policy: QueueType, count: u8, limit: usize) -> (Pending, usize) {
@@ -170,7 +211,7 @@ mod tests {
     #[test]
     fn bytes_are_limited_and_counted_down_again() {
         let mut queue = Pending::default();
-        let size = queued(b"x").message.size();
+        let size = queued(b"x").bytes();
         assert!(matches!(queue.push(queued(b"x"), QueueType::Fifo, 10, size), Full::No));
         assert!(matches!(queue.push(queued(b"y"), QueueType::Fifo, 10, size), Full::Dropped(_)));
         assert_eq!(queue.bytes(), size);
@@ -181,7 +222,7 @@ mod tests {
     #[test]
     fn a_large_message_takes_the_place_of_as_many_small_ones_as_it_needs() {
         let mut queue = Pending::default();
-        let small = queued(b"x").message.size();
+        let small = queued(b"x").bytes();
         for _ in 0..4 {
             queue.push(queued(b"x"), QueueType::Lifo, 10, 4 * small);
         }

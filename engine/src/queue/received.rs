@@ -22,6 +22,11 @@ impl ReceivedIds {
         self.0.remove(&packet_id)
     }
 
+    /// All that are open, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().copied()
+    }
+
     /// How many are open.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,6 +1,7 @@
 //! Appending: what the hot path does. One lock, no I/O, no allocation a record.
 
 use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Store;
 use super::bytes::{VARINT_32_MAX, put_bytes, put_varint};
@@ -9,7 +10,8 @@ use super::record::{self, HEAD, Kind};
 use super::session_record::put_session;
 use super::slots::Body;
 use super::types::{
-    Appended, Change, EntrySnapshot, EntryState, Lsn, NewMessage, Place, QueueId, Refusal, SessionRecord, Slot,
+    Appended, Change, EntrySnapshot, EntryState, Lsn, NewMessage, Place, QueueId, Refusal, SegmentNo, SessionRecord,
+    Slot,
 };
 use crate::message::{Head, NEVER};
 use crate::routing::SubscriptionOptions;
@@ -34,6 +36,7 @@ impl Store {
             bound += size;
             largest = largest.max(size);
         }
+        let stored_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
         let mut log = self.log.lock();
         if let Err(refusal) = self.admit(&log, bound, largest) {
             drop(log);
@@ -41,18 +44,18 @@ impl Store {
             return Err(refusal);
         }
         for message in batch {
-            self.append_message(&mut log, message);
+            self.append_message(&mut log, message, stored_at);
         }
         Ok(log.end())
     }
 
-    fn append_message(&self, log: &mut Log, message: &mut NewMessage<'_>) {
+    fn append_message(&self, log: &mut Log, message: &mut NewMessage<'_>, stored_at: u32) {
         self.make_room(log, record::message_bound(message));
         let seq = log.next_seq;
         log.next_seq += 1;
         let start = record::begin(&mut log.buffer, Kind::Message);
         let expires_at = self.to_unix(message.publication.head.expires_at);
-        record::put_message(&mut log.buffer, message, seq, expires_at);
+        record::put_message(&mut log.buffer, message, seq, stored_at, expires_at);
         let (offset, len) = log.finish(start);
         if !log.unplaced.is_empty() {
             for target in message.targets {
@@ -68,7 +71,7 @@ impl Store {
         }
         let size = message_size(message.publication.span.len());
         let offset = offset as u32;
-        let body = Body { seq, segment, offset, len, refs, size, is_retained, ..Body::default() };
+        let body = Body { seq, segment, offset, len, refs, size, stored_at, is_retained, ..Body::default() };
         let slot = log.slots.add(body);
         let active = log.active();
         active.live += u64::from(len);
@@ -76,10 +79,15 @@ impl Store {
         message.place.slot = slot;
     }
 
-    /// Appends changes of a queue. `Queued` refers to a body once more; `Done` and `Released` once less.
+    /// Appends changes of a queue. `Done` and `Released` refer to a body once less, which is all there is to do for queue 0:
+    /// a session that is not kept.
     pub fn append_changes(&self, queue: QueueId, changes: &[Change]) -> Appended {
         let bound = changes.iter().map(record::change_bound).sum();
         let mut log = self.log.lock();
+        if queue == 0 {
+            release(&mut log, changes);
+            return Appended { lsn: log.end(), segment: log.active_ref().segment.number };
+        }
         let appended = self.append_of_queue(&mut log, Kind::Changes, queue, bound, |log| {
             for change in changes {
                 let subject = record::subject(change);
@@ -91,14 +99,26 @@ impl Store {
                 record::put_change(&mut log.buffer, change, seq);
             }
         });
-        for change in changes {
-            match change {
-                Change::Queued { slot, .. } => log.slots.refer(*slot),
-                Change::Done { slot, .. } | Change::Released { slot, .. } => log.release(*slot),
-                _ => {}
-            }
-        }
+        release(&mut log, changes);
         appended
+    }
+
+    /// The bodies in these slots are referred to once more each, until a change says that this is over.
+    pub fn pin(&self, slots: impl Iterator<Item = Slot>) {
+        let mut log = self.log.lock();
+        for slot in slots {
+            log.slots.refer(slot);
+        }
+    }
+
+    /// The segment that is appended to.
+    pub fn current_segment(&self) -> SegmentNo {
+        self.log.lock().active_ref().segment.number
+    }
+
+    /// When a message was stored, in seconds since the Unix epoch.
+    pub fn stored_at(&self, slot: Slot) -> Option<u64> {
+        self.log.lock().slots.get(slot).map(|body| body.stored_at.into())
     }
 
     /// Appends entries of a queue again, for cleaning. References stay as they are.
@@ -243,6 +263,14 @@ impl Store {
 /// A Unix time in ms on the engine's clock.
 pub(super) fn to_millis(unix: u64, wall_base_ms: u64) -> u64 {
     if unix == NEVER { NEVER } else { unix.saturating_sub(wall_base_ms).max(1) }
+}
+
+fn release(log: &mut Log, changes: &[Change]) {
+    for change in changes {
+        if let Change::Done { slot, .. } | Change::Released { slot, .. } = change {
+            log.release(*slot);
+        }
+    }
 }
 
 fn drop_retained(log: &mut Log, slot: Slot) {

@@ -52,6 +52,7 @@ use parking_lot::{Condvar, Mutex};
 pub use disk::{Disk, File, RealDisk};
 pub use repair::check;
 pub use report::{Damage, Report};
+pub use segment::VERSION;
 pub use types::*;
 
 use keeper::Wishes;

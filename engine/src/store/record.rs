@@ -173,6 +173,8 @@ const HAS_IDENTIFIERS: u8 = 1 << 3;
 #[derive(Clone, Debug)]
 pub(super) struct MessageRecord<'a> {
     pub seq: u64,
+    /// Seconds since the Unix epoch.
+    pub stored_at: u32,
     /// `expires_at` is Unix time in ms here.
     pub publication: Publication<'a>,
     /// Written by cleaning: not all who refer to it have to be found behind it.
@@ -201,7 +203,7 @@ pub(super) struct Delivery {
 /// The most bytes that the record of a message takes.
 #[inline]
 pub(super) fn message_bound(message: &NewMessage<'_>) -> usize {
-    let mut bound = HEAD + 1 + 8 + 4 * VARINT_32_MAX + 8 + VARINT_32_MAX + 2 + VARINT_32_MAX;
+    let mut bound = HEAD + 1 + 8 + 4 + 4 * VARINT_32_MAX + 8 + VARINT_32_MAX + 2 + VARINT_32_MAX;
     bound += message.retained_in.map_or(0, |mountpoint| VARINT_32_MAX + mountpoint.len());
     for target in message.targets {
         bound += VARINT_32_MAX + 1 + VARINT_32_MAX * (1 + target.identifiers.len());
@@ -209,13 +211,14 @@ pub(super) fn message_bound(message: &NewMessage<'_>) -> usize {
     bound + message.publication.span.len()
 }
 
-/// Appends the payload of a message. `expires_at` is Unix time in ms.
+/// Appends the payload of a message. `expires_at` is Unix time in ms, `stored_at` in seconds.
 #[inline]
-pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u64, expires_at: u64) {
+pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u64, stored_at: u32, expires_at: u64) {
     let received = message.received;
     let mut flags = message.publication.head.qos & QOS;
     flags |= if received.is_some() { RECEIVED } else { 0 };
-    put_message_start(buffer, &message.publication, flags, seq, expires_at, message.retained_in.map(|name| &**name));
+    let retained_in = message.retained_in.map(|name| &**name);
+    put_message_start(buffer, &message.publication, flags, (seq, stored_at), expires_at, retained_in);
     if let Some((queue, id)) = received {
         put_varint(buffer, queue.into());
         buffer.extend_from_slice(&id.to_le_bytes());
@@ -235,7 +238,8 @@ pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u
 pub(super) fn put_copy(buffer: &mut Vec<u8>, record: &MessageRecord<'_>, is_retained: bool) {
     let head = record.publication.head;
     let mountpoint = record.retained_in.filter(|_| is_retained);
-    put_message_start(buffer, &record.publication, (head.qos & QOS) | IS_COPY, record.seq, head.expires_at, mountpoint);
+    let identity = (record.seq, record.stored_at);
+    put_message_start(buffer, &record.publication, (head.qos & QOS) | IS_COPY, identity, head.expires_at, mountpoint);
     if let Some(mountpoint) = mountpoint {
         put_bytes(buffer, mountpoint.as_bytes());
     }
@@ -248,7 +252,7 @@ fn put_message_start(
     buffer: &mut Vec<u8>,
     publication: &Publication<'_>,
     mut flags: u8,
-    seq: u64,
+    (seq, stored_at): (u64, u32),
     expires_at: u64,
     retained_in: Option<&str>,
 ) {
@@ -258,6 +262,7 @@ fn put_message_start(
     flags |= if expires_at == NEVER { 0 } else { EXPIRES };
     buffer.push(flags);
     buffer.extend_from_slice(&seq.to_le_bytes());
+    buffer.extend_from_slice(&stored_at.to_le_bytes());
     let Layout { topic_len, properties_start, properties_len, payload_start } = head.layout;
     for number in [topic_len, properties_start, properties_len, payload_start] {
         put_varint(buffer, number.into());
@@ -301,6 +306,7 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     let mut reader = Reader(payload);
     let flags = reader.u8()?;
     let seq = reader.u64()?;
+    let stored_at = reader.u32()?;
     let layout = Layout {
         topic_len: reader.varint_u32()?,
         properties_start: reader.varint_u32()?,
@@ -327,7 +333,7 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     }
     let head = Head { layout, qos: flags & QOS, retain: flags & RETAIN != 0, expires_at, origin: 0 };
     let publication = Publication { head, span };
-    Ok(MessageRecord { seq, publication, is_copy: flags & IS_COPY != 0, received, retained_in, targets })
+    Ok(MessageRecord { seq, stored_at, publication, is_copy: flags & IS_COPY != 0, received, retained_in, targets })
 }
 
 /// Whether a layout lies within so many bytes.

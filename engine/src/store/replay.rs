@@ -103,10 +103,20 @@ impl Bodies {
             && let Some(body) = self.slots.get_mut(slot)
         {
             (body.segment, body.offset, body.len, body.size) = (segment, offset, len, size);
+            body.stored_at = message.stored_at;
             return slot;
         }
         let is_copy = message.is_copy;
-        let slot = self.slots.add(Body { seq, segment, offset, len, size, is_copy, ..Body::default() });
+        let slot = self.slots.add(Body {
+            seq,
+            segment,
+            offset,
+            len,
+            size,
+            stored_at: message.stored_at,
+            is_copy,
+            ..Body::default()
+        });
         self.by_seq.insert(seq, slot);
         slot
     }
@@ -208,7 +218,8 @@ impl Replay {
         if trie.get(topic).is_some_and(|there| self.bodies.slots.seq(there.slot) >= message.seq) {
             return;
         }
-        let replaced = trie.set(topic, Retained { message: None, expires_at, slot });
+        let (qos, size) = (message.publication.head.qos, message_size(message.publication.span.len()));
+        let replaced = trie.set(topic, Retained { message: None, expires_at, slot, size, qos });
         self.bodies.slots.refer(slot);
         self.set_retained(slot, true);
         if let Some(replaced) = replaced {
@@ -440,6 +451,17 @@ impl Queue {
 
 impl Replayed {
     /// How many bodies are alive.
+    pub fn live_bytes(&self) -> u64 {
+        let bodies: u64 = self.slots.iter().map(|(_, body)| u64::from(body.len)).sum();
+        bodies + self.metadata.values().map(|place| u64::from(place.live)).sum::<u64>()
+    }
+
+    /// Keys of metadata.
+    pub fn metadata_keys(&self) -> usize {
+        self.metadata.len()
+    }
+
+    /// Messages that are needed.
     pub fn messages(&self) -> usize {
         self.slots.len()
     }

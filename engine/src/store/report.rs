@@ -28,6 +28,18 @@ pub struct Report {
     pub records: u64,
     /// Bytes of sound records.
     pub bytes: u64,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+    /// Bytes of messages and metadata that are needed.
+    pub live_bytes: u64,
+    /// Sessions.
+    pub sessions: usize,
+    /// Messages that are needed.
+    pub messages: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Keys of metadata.
+    pub metadata_keys: usize,
     /// Everything that is wrong.
     pub damages: Vec<Damage>,
     /// What an opening would cut off as the unfinished end of a crash.

@@ -22,6 +22,8 @@ pub(super) struct Body {
     pub refs: u32,
     /// What [`Message::size`] says of it.
     pub size: u32,
+    /// When it was stored, in seconds since the Unix epoch.
+    pub stored_at: u32,
     /// Whether it is the retained message of its topic.
     pub is_retained: bool,
     /// For recovery: only a copy was seen, so more may refer to it than is known yet.

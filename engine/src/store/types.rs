@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::report::Damage;
-use crate::message::{Layout, Message, Millis, Publication};
+use crate::message::{Layout, Publication};
+pub use crate::message::{Place, Retained};
 use crate::routing::{RetainedTrie, SubscriptionOptions};
 use crate::settings::Value;
 
@@ -84,15 +85,6 @@ pub struct NewMessage<'a> {
     pub place: Place,
 }
 
-/// Where a body is.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Place {
-    /// Its slot, 0 for a message that is not stored.
-    pub slot: Slot,
-    /// The segment of the record that gave it to the queue.
-    pub segment: SegmentNo,
-}
-
 /// Where something was appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Appended {
@@ -105,7 +97,7 @@ pub struct Appended {
 /// A change of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// One more entry, for a body that is stored already.
+    /// One more entry, for a body that was pinned for it with [`super::Store::pin`].
     Queued {
         /// The body.
         slot: Slot,
@@ -279,6 +271,8 @@ pub struct Recovery {
     pub segments: usize,
     /// Messages found alive.
     pub messages: usize,
+    /// Keys of metadata.
+    pub metadata_keys: usize,
     /// What was cut off as the unfinished end of a crash.
     pub cut: Option<String>,
     /// Entries of queues that were dropped because their message is not in the log. Never but for damage.
@@ -327,17 +321,6 @@ pub struct RecoveredEntry {
     pub identifiers: SmallVec<[u32; 1]>,
     /// Where it stands.
     pub state: EntryState,
-}
-
-/// A retained message, in memory or in the store.
-#[derive(Clone, Debug)]
-pub struct Retained {
-    /// The message if it is in memory.
-    pub message: Option<Message>,
-    /// When it expires.
-    pub expires_at: Millis,
-    /// Its body in the store, 0 for one that is only in memory.
-    pub slot: Slot,
 }
 
 /// Why a store cannot be opened.

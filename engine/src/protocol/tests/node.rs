@@ -11,7 +11,7 @@ use super::engine::codec::{
     SubscribeOptions, Unsubscribe, next_frame, text::parse_shared_filter,
 };
 use super::engine::hooks::{Hooks, Identity};
-use super::engine::message::{Head, Message, Millis, NEVER, Publication};
+use super::engine::message::{Head, Message, Millis, NEVER, Place, Publication, Retained};
 use super::engine::protocol::connect::{Admission, Refusal, Registration, admit};
 use super::engine::protocol::{
     Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
@@ -67,7 +67,13 @@ struct Desk<'a> {
 }
 
 impl Host for Desk<'_> {
-    fn publish(&mut self, _: &mut Context, _: &Identity, publication: Publication<'_>) -> Routed {
+    fn publish(
+        &mut self,
+        _: &mut Context,
+        _: &Identity,
+        publication: Publication<'_>,
+        _: Option<(u32, u16)>,
+    ) -> Routed {
         if let Some(reason) = self.shared.refuses_messages {
             return Routed::Refused(reason);
         }
@@ -90,10 +96,14 @@ impl Host for Desk<'_> {
         self.shared.unsubscribe(filter, group, self.seated.id);
     }
 
-    fn retained(&mut self, now: Millis, filter: &str, visit: &mut dyn FnMut(&Message) -> bool) {
-        self.shared
-            .retained
-            .matching(filter, &mut |_, message| message.publication().is_expired(now) || visit(message));
+    fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained> {
+        let mut found = Vec::new();
+        self.shared.retained.matching(filter, &mut |_, message| {
+            found.push(Retained::new(message.clone()));
+            true
+        });
+        found.retain(|retained| !retained.is_expired(now));
+        found
     }
 
     fn retained_count(&mut self) -> usize {
@@ -301,7 +311,7 @@ impl Node {
         self.shared.trie.route(publication.topic_text(), &mut route);
         self.cache.begin(1);
         let is_fan_out = route.targets.len() > 1;
-        let mut outgoing = Outgoing { publication, message: Some(message.clone()) };
+        let mut outgoing = Outgoing { publication, message: Some(message.clone()), place: Place::NONE };
         for target in &route.targets {
             let delivery = match &target.own {
                 Own::Nothing if target.subscriber.id == publication.head.origin => continue,
@@ -311,7 +321,7 @@ impl Node {
             let seat = target.subscriber.seat;
             if let Some(session) = &mut self.seats[seat].session {
                 let cache = is_fan_out.then_some((&mut self.cache, 0));
-                session.deliver(&mut self.cx, &mut outgoing, delivery, cache);
+                session.deliver(&mut self.cx, &mut outgoing, delivery, Place::NONE, cache);
             }
             self.note(seat);
         }
@@ -320,7 +330,7 @@ impl Node {
             let Some(member) = group.select(policy, self.cx.now, publication.head.origin, |_| true) else { continue };
             let seat = member.subscriber.seat;
             if let Some(session) = &mut self.seats[seat].session {
-                session.deliver(&mut self.cx, &mut outgoing, &Delivery::of(member.options), None);
+                session.deliver(&mut self.cx, &mut outgoing, &Delivery::of(member.options), Place::NONE, None);
             }
             self.note(seat);
         }

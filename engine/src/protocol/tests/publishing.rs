@@ -83,12 +83,13 @@ fn a_version_5_publisher_hears_that_nobody_subscribes() {
 
 // [MQTT-4.3.3-9]
 #[test]
-fn a_refused_publish_frees_its_identifier_in_version_5_only() {
-    for (version, answer, open) in [(V4, "PUBREC #5", 1), (V5, "PUBREC #5 0x97", 0)] {
+fn a_refused_publish_frees_its_identifier_and_is_not_acknowledged_to_version_3() {
+    for (version, answer, is_closed) in [(V4, vec![], true), (V5, vec!["PUBREC #5 0x97".to_owned()], false)] {
         let mut node = node(version, Settings::default());
         node.refuse_messages(ReasonCode::QUOTA_EXCEEDED);
-        assert_eq!(node.publish(0, head("a", 2, 5), b"x"), Step::Continue);
-        assert_eq!((node.said(0), node.counts(0).2), (vec![answer.to_owned()], open));
+        let step = node.publish(0, head("a", 2, 5), b"x");
+        assert_eq!(matches!(step, Step::Close(_)), is_closed);
+        assert_eq!((node.said(0), node.counts(0).2), (answer, 0));
         assert_eq!(node.said(1), [""; 0]);
     }
 }

@@ -24,8 +24,8 @@ fn allow() -> Verdict {
 
 /// Takes messages out under a ticket; their topics.
 fn taken(node: &mut Node, ticket: u64) -> Vec<String> {
-    let cx = std::mem::replace(&mut node.cx, Context::new(Arc::default()));
-    let messages = node.session(0).take_for_rewriting(&cx, ticket);
+    let mut cx = std::mem::replace(&mut node.cx, Context::new(Arc::default()));
+    let messages = node.session(0).take_for_rewriting(&mut cx, ticket);
     node.cx = cx;
     messages.unwrap_or_default().iter().map(|(message, ..)| message.publication().topic_text().to_owned()).collect()
 }

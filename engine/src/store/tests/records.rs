@@ -61,7 +61,7 @@ proptest! {
             NewMessage { publication, retained_in: mountpoint.as_ref(), received, targets: &borrowed, place };
         let mut buffer = Vec::new();
         let start = record::begin(&mut buffer, Kind::Message);
-        record::put_message(&mut buffer, &message, seq, expires_at);
+        record::put_message(&mut buffer, &message, seq, 7, expires_at);
         record::finish(&mut buffer, start, SALT);
         prop_assert!(buffer.len() <= record::message_bound(&message));
 
@@ -88,14 +88,14 @@ proptest! {
     #[test]
     fn entries_come_back(
         queue: u32,
-        given in vec((any::<u64>(), (0_u8..3, any::<bool>(), identifiers()), 0..3, any::<u64>()), 0..6),
+        given in vec((any::<u64>(), (0_u8..3, any::<bool>(), identifiers()), 0..3_usize, any::<u64>()), 0..6),
     ) {
         let entries: Vec<EntryRecord> = given
             .iter()
             .map(|(seq, given, state, number)| EntryRecord {
                 seq: *seq,
                 delivery: delivery(given),
-                state: [EntryState::Waiting, EntryState::Sent(*number), EntryState::Released(*number)][*state as usize],
+                state: [EntryState::Waiting, EntryState::Sent(*number), EntryState::Released(*number)][*state],
             })
             .collect();
         let mut payload = Vec::new();
@@ -219,14 +219,14 @@ proptest! {
         let (retained_in, received, place) = (Some(&mountpoint), Some((1, 2)), Place::default());
         let message = NewMessage { publication, retained_in, received, targets: &targets, place };
         let mut payload = Vec::new();
-        record::put_message(&mut payload, &message, seq, 5);
+        record::put_message(&mut payload, &message, seq, 7, 5);
         let index = at.index(payload.len());
         payload[index] = byte;
         payload.truncate(1 + cut.index(payload.len()));
         let mut replay = Replay::new(0);
         let _ = replay.apply(Raw { kind: Kind::Message, payload: &payload }, 1, 32);
         let replayed = replay.finish();
-        for (_, trie) in &replayed.retained {
+        for trie in replayed.retained.values() {
             trie.matching("#", &mut |_, _| true);
         }
     }

@@ -37,12 +37,11 @@ fn measure(what: &str, store: &Store, count: u32, mut call: impl FnMut(u32)) {
     report(what, appending, count);
     let bytes = store.appended() - from;
     println!("  commit of {BATCH}: {} ns", committing.as_nanos() / u128::from(count / BATCH as u32));
-    println!("  commit: {:.2} ns a byte of {bytes}", committing.as_nanos() as f64 / bytes as f64);
+    println!("  commit: {} ps a byte of {bytes}", 1_000 * committing.as_nanos() / u128::from(bytes));
 }
 
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::cast_precision_loss, reason = "a figure to be read")]
 fn timing() {
     let directory = std::env::temp_dir().join(format!("strogoff-store-timing-{}", std::process::id()));
     let (store, _) = new_store(&directory);

@@ -1,0 +1,220 @@
+//! What a batch of messages leaves in the store before anybody learns of it.
+//!
+//! A message is one record, with all the queues that it goes to and, where its publisher's session is kept, the QoS 2
+//! identifier that it came with. So after a crash it is in all of these queues or in none, and a publisher that did not get
+//! its acknowledgement may send it again.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::message::{Head, Millis, Place, Retained};
+use crate::metrics::Counter;
+use crate::protocol::{Context, Outgoing};
+use crate::routing::{Delivery, Route, SubscriptionOptions};
+use crate::store::{Change, NewMessage, QueueId, Refusal, Target};
+
+use super::batch::delivery_for;
+use super::retained::RetainedStore;
+use super::{Node, SessionRef};
+
+/// A full retained store is searched for expired messages no more often than this.
+const FULL_SWEEP_INTERVAL_MS: Millis = 60_000;
+
+/// A message of a batch, on its way to the receivers of a route.
+pub(super) struct Letter<'a> {
+    /// The message.
+    pub outgoing: Outgoing<'a>,
+    /// Position of its route.
+    pub route: usize,
+    /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
+    pub received: Option<(QueueId, u16)>,
+}
+
+/// The QoS of a delivery as far as it is known without the session's lock: what is above 0 is written down.
+#[inline]
+pub(super) fn planned_qos(head: &Head, delivery: &Delivery, cx: &Context) -> u8 {
+    if cx.settings.upgrade_outgoing_qos { delivery.qos } else { head.qos.min(delivery.qos) }
+}
+
+/// What is written down of one message: how many of the batch's targets come before its own and how many are its own.
+struct Plan {
+    letter: usize,
+    targets: std::ops::Range<usize>,
+    is_retained: bool,
+}
+
+impl Node {
+    /// Writes down what has to be kept of a batch, and puts retained messages in their places. `chosen`: members of shared
+    /// groups, when the batch is one message.
+    ///
+    /// An error leaves the store as it was. Messages are then retained in memory only where nobody waits for an answer.
+    pub(super) fn write_down<'c>(
+        &self,
+        cx: &mut Context,
+        routes: &[Route<SessionRef>],
+        mountpoints: &[Arc<str>],
+        chosen: impl Iterator<Item = (&'c SessionRef, SubscriptionOptions)>,
+        letters: &mut [Letter<'_>],
+    ) -> Result<(), Refusal> {
+        let chosen: SmallVec<[(QueueId, Delivery); 2]> =
+            chosen.map(|(session, options)| (session.queue(), Delivery::of(options))).collect();
+        // Held while both are changed, so that memory and store agree on who was last.
+        let has_retained = letters.iter().any(|letter| letter.outgoing.publication.head.retain);
+        let mut retained = has_retained.then(|| self.retained.write());
+        let Some(store) = self.store() else {
+            if let Some(retained) = &mut retained {
+                for letter in letters {
+                    self.retain(cx, retained, &mountpoints[letter.route], &mut letter.outgoing);
+                }
+            }
+            return Ok(());
+        };
+        let is_refusing = store.refusal().is_some();
+        let mut targets: Vec<Target<'_>> = Vec::new();
+        let mut plans: Vec<Plan> = Vec::with_capacity(letters.len());
+        for (index, letter) in letters.iter().enumerate() {
+            let publication = letter.outgoing.publication;
+            if is_refusing && publication.head.qos == 0 {
+                continue;
+            }
+            let first = targets.len();
+            collect_targets(cx, &routes[letter.route], &chosen, &publication.head, &mut targets);
+            let is_retained = publication.head.retain
+                && !publication.payload().is_empty()
+                && retained.as_deref_mut().is_some_and(|retained| {
+                    self.has_room_to_retain(cx, retained, &mountpoints[letter.route], publication.topic_text())
+                });
+            if targets.len() > first || is_retained {
+                plans.push(Plan { letter: index, targets: first..targets.len(), is_retained });
+            } else if let Some((queue, packet_id)) = letter.received {
+                store.append_changes(queue, &[Change::Received(packet_id)]);
+            }
+        }
+        let mut messages: Vec<NewMessage<'_>> = plans
+            .iter()
+            .map(|plan| NewMessage {
+                publication: letters[plan.letter].outgoing.publication,
+                retained_in: plan.is_retained.then(|| &mountpoints[letters[plan.letter].route]),
+                received: letters[plan.letter].received,
+                targets: &targets[plan.targets.clone()],
+                place: Place::NONE,
+            })
+            .collect();
+        if !messages.is_empty() {
+            store.append_messages(&mut messages)?;
+        }
+        for (plan, message) in plans.iter().zip(&messages) {
+            letters[plan.letter].outgoing.place = message.place;
+        }
+        if let Some(retained) = &mut retained {
+            for letter in letters {
+                self.retain(cx, retained, &mountpoints[letter.route], &mut letter.outgoing);
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room_to_retain(&self, cx: &Context, retained: &mut RetainedStore, mountpoint: &str, topic: &str) -> bool {
+        let limit = cx.settings.max_retained_messages;
+        if !retained.has_room_for(mountpoint, topic, limit) {
+            retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS, |swept| self.let_retained_go(swept));
+        }
+        retained.has_room_for(mountpoint, topic, limit)
+    }
+
+    /// Makes a message the retained one of its topic, or forgets that one if the payload is empty.
+    fn retain(
+        &self,
+        cx: &mut Context,
+        retained: &mut RetainedStore,
+        mountpoint: &Arc<str>,
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let publication = outgoing.publication;
+        if !publication.head.retain {
+            return;
+        }
+        let topic = publication.topic_text();
+        if publication.payload().is_empty() {
+            self.forget_retained(retained, mountpoint, topic);
+            return;
+        }
+        if !self.has_room_to_retain(cx, retained, mountpoint, topic) {
+            cx.tally.add(Counter::RetainedRefused, 1);
+            return;
+        }
+        let mut kept = Retained::new(outgoing.keep());
+        if let Some((store, slot)) = self.store().zip(outgoing.place.body()) {
+            kept.slot = slot;
+            if let Some(message) = kept.message.take() {
+                store.offer(slot, &message);
+            }
+        }
+        if let Some(replaced) = retained.set(mountpoint, topic, kept) {
+            self.let_retained_go(&replaced);
+        }
+    }
+
+    /// Forgets the retained message of a topic, in memory and in the store. False: there was none.
+    pub(super) fn forget_retained(&self, retained: &mut RetainedStore, mountpoint: &str, topic: &str) -> bool {
+        let Some(removed) = retained.remove(mountpoint, topic) else { return false };
+        if let Some(store) = self.store()
+            && removed.slot != 0
+        {
+            store.unretain(mountpoint, topic, removed.slot);
+        }
+        true
+    }
+
+    /// The store need not keep a retained message any more that expired or was replaced.
+    pub(super) fn let_retained_go(&self, retained: &Retained) {
+        if let Some(store) = self.store()
+            && retained.slot != 0
+        {
+            store.drop_retained(retained.slot);
+        }
+    }
+
+    /// Messages that were written down for a session are not handed to it.
+    pub(super) fn give_up_planned<'d>(
+        &self,
+        cx: &Context,
+        session: &SessionRef,
+        choose: &impl Fn(&Head) -> Option<&'d Delivery>,
+        run: &[Letter<'_>],
+    ) {
+        let Some(store) = self.store().filter(|_| session.queue() != 0) else { return };
+        let is_planned = |letter: &&Letter<'_>| {
+            let head = letter.outgoing.publication.head;
+            choose(&head).is_some_and(|delivery| planned_qos(&head, delivery, cx) > 0)
+        };
+        let bodies = run.iter().filter(is_planned).filter_map(|letter| letter.outgoing.place.body());
+        let changes: Vec<Change> = bodies.map(|slot| Change::Done { slot, number: 0 }).collect();
+        if !changes.is_empty() {
+            store.append_changes(session.queue(), &changes);
+        }
+    }
+}
+
+fn collect_targets<'a>(
+    cx: &Context,
+    route: &'a Route<SessionRef>,
+    chosen: &'a [(QueueId, Delivery)],
+    head: &Head,
+    targets: &mut Vec<Target<'a>>,
+) {
+    let plain = route
+        .targets
+        .iter()
+        .filter(|target| target.subscriber.queue() != 0)
+        .filter_map(|target| Some((target.subscriber.queue(), delivery_for(target, head)?)));
+    let members = chosen.iter().filter(|(queue, _)| *queue != 0).map(|(queue, delivery)| (*queue, delivery));
+    for (queue, delivery) in plain.chain(members) {
+        let qos = planned_qos(head, delivery, cx);
+        if qos > 0 {
+            let retain = head.retain && delivery.retain_as_published;
+            targets.push(Target { queue, qos, retain, identifiers: &delivery.identifiers });
+        }
+    }
+}

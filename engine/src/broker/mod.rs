@@ -27,6 +27,8 @@ mod restoring;
 mod retained;
 mod router;
 mod session_ref;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 pub use batch::{Batch, Noted, Unwritten};

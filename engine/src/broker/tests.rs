@@ -1,0 +1,388 @@
+//! The queue of a persistent session against a simple model: publishes, connections that come and go, acknowledgements that
+//! get lost, cleaning, and a broker that is killed and comes back.
+//!
+//! The client is the model. It keeps what MQTT says that a client keeps, and a list of what it was given. Whatever was kept
+//! before a kill has to reach it, in order, QoS 2 once.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::IoSlice;
+use std::sync::{Arc, Weak};
+
+use super::{Batch, Node, Receiver, SessionRef, SubscriberId};
+use crate::codec::{
+    Acknowledgement, Connect, Frame, FrameStep, Packet, Properties, ProtocolVersion, QoS, Subscribe, SubscribeOptions,
+    decode, next_frame,
+};
+use crate::hooks::{Hooks, Identity};
+use crate::message::{Head, Message, Millis, NEVER, Publication, Retained};
+use crate::protocol::connect::{Admission, Registration, admit};
+use crate::protocol::{Connection, Context, Ending, Host, Question, Routed, SLICES_MAX, Session, Step};
+use crate::routing::SubscriptionOptions;
+use crate::settings::Settings;
+use crate::store::simulated::{Random, SimulatedDisk};
+use crate::store::{Options, Owner, Store, SyncMode};
+
+const PROGRAMS: u64 = 60;
+const STEPS: usize = 250;
+const VERSION: ProtocolVersion = ProtocolVersion::V5;
+
+/// A broker on a disk that outlives it.
+struct Broker {
+    disk: Arc<SimulatedDisk>,
+    node: Arc<Node>,
+    store: Arc<Store>,
+    cx: Context,
+    batch: Batch,
+}
+
+/// Puts subscriptions into the routing table; nothing else is asked of it here.
+struct Desk<'a> {
+    node: &'a Node,
+    session: &'a SessionRef,
+}
+
+impl Host for Desk<'_> {
+    fn publish(&mut self, _: &mut Context, _: &Identity, _: Publication<'_>, _: Option<(u32, u16)>) -> Routed {
+        unreachable!("the client does not publish")
+    }
+
+    fn subscribe(&mut self, filter: &str, group: Option<&str>, options: SubscriptionOptions) {
+        self.node.router.write().subscribe(&"".into(), filter, group, self.session.clone(), options);
+    }
+
+    fn unsubscribe(&mut self, _: &str, _: Option<&str>) {
+        unreachable!("the client does not unsubscribe")
+    }
+
+    fn retained(&mut self, _: Millis, _: &str) -> Vec<Retained> {
+        Vec::new()
+    }
+
+    fn retained_count(&mut self) -> usize {
+        0
+    }
+
+    fn notify(&mut self, _: &mut Context, _: Hooks, _: &Identity, _: Vec<(String, u8)>) {}
+
+    fn ask(&mut self, _: &mut Context, _: &Identity, _: Question<'_>) -> bool {
+        false
+    }
+}
+
+fn id() -> SubscriberId {
+    SubscriberId { mountpoint: "".into(), client_id: "c".into() }
+}
+
+fn registration(settings: &Settings) -> Registration {
+    let admission = Admission {
+        mountpoint: "".into(),
+        protocol_versions: vec![5],
+        allow_anonymous: Some(true),
+        listener: "tcp.test".into(),
+        access: Arc::default(),
+    };
+    let mut properties = Properties::new();
+    properties.session_expiry = Some(u32::MAX);
+    properties.receive_maximum = Some(7);
+    let connect = Connect {
+        version: VERSION,
+        bridge: false,
+        clean_start: false,
+        keep_alive: 0,
+        client_id: "c",
+        will: None,
+        username: None,
+        password: None,
+        properties,
+    };
+    admit(&connect, &admission, settings, String::new).expect("the CONNECT is fine")
+}
+
+impl Broker {
+    fn start(disk: Arc<SimulatedDisk>) -> Self {
+        let settings = Settings { max_online_messages: -1, max_offline_messages: -1, ..Settings::default() };
+        let node = Arc::new(Node::new(settings).unwrap());
+        let options = Options {
+            segment_bytes: 65_536,
+            max_bytes: 0,
+            sync: SyncMode::Interval,
+            sync_interval_ms: 10,
+            cache_bytes: 1_000,
+            wall_base_ms: node.clock.wall_ms(0),
+        };
+        let (store, recovered) = Store::open(disk.clone(), options).unwrap();
+        assert_eq!(recovered.report.missing, 0);
+        assert!(node.use_store(store.clone()));
+        let mut cx = node.context();
+        node.restore(&mut cx, recovered);
+        let owner: Weak<dyn Owner> = Arc::<Node>::downgrade(&node);
+        store.start(owner, Box::new(|_| {}));
+        Self { disk, node, store, cx, batch: Batch::default() }
+    }
+
+    /// What is left of it on disk when it is killed.
+    fn kill(self) -> Arc<SimulatedDisk> {
+        let disk = self.disk.kill();
+        self.store.stop();
+        disk
+    }
+
+    fn session(&mut self) -> SessionRef {
+        self.node.refresh(&mut self.cx);
+        if let Some(session) = self.node.registry.get(&id()) {
+            return session;
+        }
+        let mut session = Session::new(self.node.new_session_id(), registration(&self.cx.settings).identity);
+        session.queue = self.store.new_queue();
+        let session = SessionRef::new(session, id(), Receiver::Client, None);
+        self.node.remember_queue(&session);
+        self.node.registry.shard(&id()).insert(id(), session.clone());
+        session
+    }
+
+    fn attach(&mut self) {
+        let session = self.session();
+        let registration = registration(&self.cx.settings);
+        let connection = Box::new(Connection::new(&registration, &self.cx.settings, self.cx.now));
+        let mut state = session.lock();
+        state.session.attach(&mut self.cx, &registration, connection, false);
+        self.node.record_session(&mut state);
+        self.node.tell(&mut self.cx, &mut state, &session);
+    }
+
+    fn lose_connection(&mut self) {
+        let session = self.session();
+        let mut state = session.lock();
+        state.session.detach(&mut self.cx, &Ending::Lost);
+        self.node.tell(&mut self.cx, &mut state, &session);
+        self.node.record_session(&mut state);
+    }
+
+    fn publish(&mut self, number: u64, qos: u8) {
+        self.node.refresh(&mut self.cx);
+        let mut span = Vec::new();
+        let mut payload = number.to_be_bytes().to_vec();
+        payload.resize(8 + (number as usize % 5) * 100, 0);
+        let layout = Publication::compose(&mut span, b"t", &[], &payload);
+        let head = Head { layout, qos, retain: false, expires_at: NEVER, origin: 0 };
+        let message = Message::keep(&Publication { head, span: &span });
+        let matched = self.node.publish_inside(&mut self.cx, &mut self.batch, &[("".into(), message)]);
+        assert_eq!(matched, [1]);
+    }
+
+    fn receive(&mut self, packet: &Packet<'_>) {
+        let session = self.session();
+        let mut bytes = Vec::new();
+        packet.encode(VERSION, &mut bytes);
+        let Ok(FrameStep::Frame(frame)) = next_frame(&bytes, usize::MAX) else { unreachable!("it is whole") };
+        let mut state = session.lock();
+        let mut desk = Desk { node: &self.node, session: &session };
+        assert_eq!(state.session.receive(&mut self.cx, &mut desk, frame), Step::Continue);
+        self.node.tell(&mut self.cx, &mut state, &session);
+    }
+
+    /// What the broker sends: as in [`super::Link::flush`], not before the store has kept what it tells of.
+    fn sent(&mut self) -> Vec<u8> {
+        let session = self.session();
+        let mut state = session.lock();
+        state.session.refill(&mut self.cx);
+        self.node.tell(&mut self.cx, &mut state, &session);
+        let Some(connection) = &mut state.session.connection else { return Vec::new() };
+        if !self.cx.is_kept(connection.waits_for) {
+            return Vec::new();
+        }
+        let mut bytes = Vec::new();
+        while !connection.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = connection.output.slices(&mut slices);
+            let ready: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+            connection.output.advance(ready.len());
+            bytes.extend(ready);
+        }
+        bytes
+    }
+}
+
+/// What a client remembers, over all connections.
+#[derive(Default)]
+struct Client {
+    is_connected: bool,
+    /// QoS 2 identifiers that the broker has not released.
+    received: BTreeSet<u16>,
+    /// Acknowledgements that are not sent yet; lost with the connection.
+    owed: VecDeque<(u8, u16)>,
+    /// Numbers of messages in the order in which they came, QoS 1 perhaps more than once.
+    got: Vec<(u64, u8)>,
+    /// QoS 1 identifiers and their messages that came over earlier connections and were not acknowledged.
+    unacknowledged: Vec<(u16, u64)>,
+}
+
+const PUBACK: u8 = 4;
+const PUBREC: u8 = 5;
+const PUBCOMP: u8 = 7;
+
+impl Client {
+    fn hear(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Ok(FrameStep::Frame(frame)) = next_frame(rest, usize::MAX) else { panic!("half a packet") };
+            let size = frame.size;
+            self.hear_one(frame);
+            rest = &rest[size..];
+        }
+    }
+
+    fn hear_one(&mut self, frame: Frame<'_>) {
+        match decode(VERSION, frame).unwrap() {
+            Packet::Publish(publish) => {
+                let number = u64::from_be_bytes(publish.payload[..8].try_into().unwrap());
+                match publish.qos {
+                    QoS::AtLeastOnce => {
+                        let is_known = self.unacknowledged.contains(&(publish.packet_id, number));
+                        assert!(publish.dup || !is_known, "a repeat without DUP");
+                        if !is_known {
+                            self.unacknowledged.push((publish.packet_id, number));
+                        }
+                        self.got.push((number, 1));
+                        self.owed.push_back((PUBACK, publish.packet_id));
+                    }
+                    QoS::ExactlyOnce => {
+                        if self.received.insert(publish.packet_id) {
+                            self.got.push((number, 2));
+                        } else {
+                            assert!(publish.dup);
+                        }
+                        self.owed.push_back((PUBREC, publish.packet_id));
+                    }
+                    QoS::AtMostOnce => panic!("QoS 0"),
+                }
+            }
+            Packet::PubRel(release) => {
+                self.received.remove(&release.packet_id);
+                self.owed.push_back((PUBCOMP, release.packet_id));
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends one acknowledgement that is owed.
+    fn acknowledge(&mut self, broker: &mut Broker) -> bool {
+        let Some((kind, packet_id)) = self.owed.pop_front() else { return false };
+        let acknowledgement = Acknowledgement::success(packet_id);
+        let packet = match kind {
+            PUBACK => {
+                self.unacknowledged.retain(|(known, _)| *known != packet_id);
+                Packet::PubAck(acknowledgement)
+            }
+            PUBREC => Packet::PubRec(acknowledgement),
+            _ => Packet::PubComp(acknowledgement),
+        };
+        broker.receive(&packet);
+        true
+    }
+
+    fn lose_connection(&mut self) {
+        self.is_connected = false;
+        self.owed.clear();
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = Random(seed);
+    let mut broker = Broker::start(SimulatedDisk::new());
+    let mut client = Client::default();
+    let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
+    broker.attach();
+    broker.receive(&Packet::Subscribe(Subscribe::new(1, Properties::new(), &[("t", options)])));
+    client.hear(&broker.sent());
+    client.is_connected = true;
+    let mut published: Vec<(u64, u8)> = Vec::new();
+    // What was published since the last write: a kill may lose it. The rest must arrive.
+    let mut unsure: Vec<u64> = Vec::new();
+    let mut kept: BTreeSet<u64> = BTreeSet::new();
+    let mut next = 1;
+    for _ in 0..STEPS {
+        match random.below(20) {
+            0..=7 => {
+                let qos = 1 + random.below(2) as u8;
+                broker.publish(next, qos);
+                published.push((next, qos));
+                unsure.push(next);
+                next += 1;
+            }
+            8 | 9 if !client.is_connected => {
+                broker.attach();
+                client.is_connected = true;
+            }
+            10 if client.is_connected => {
+                broker.lose_connection();
+                client.lose_connection();
+            }
+            11..=13 if client.is_connected => client.hear(&broker.sent()),
+            14..=17 if client.is_connected => _ = client.acknowledge(&mut broker),
+            18 => {
+                let end = broker.store.appended();
+                assert!(broker.store.commit(end));
+                kept.extend(unsure.drain(..));
+            }
+            19 => match random.below(3) {
+                0 => _ = broker.store.compact().unwrap(),
+                1 => {
+                    // Acknowledgements that were not written yet are forgotten: then messages come again, with DUP.
+                    broker = Broker::start(broker.kill());
+                    client.lose_connection();
+                    unsure.clear();
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    kept.extend(unsure);
+    finish(&mut broker, &mut client);
+    judge(seed, &published, &kept, &client);
+    broker.store.stop();
+}
+
+/// The client stays until nothing comes any more.
+fn finish(broker: &mut Broker, client: &mut Client) {
+    if !client.is_connected {
+        broker.attach();
+        client.is_connected = true;
+    }
+    loop {
+        let bytes = broker.sent();
+        client.hear(&bytes);
+        if !client.acknowledge(broker) && bytes.is_empty() {
+            break;
+        }
+    }
+    let session = broker.session();
+    let state = session.lock();
+    assert!(state.session.window.is_empty() && state.session.pending.is_empty());
+}
+
+fn judge(seed: u64, published: &[(u64, u8)], kept: &BTreeSet<u64>, client: &Client) {
+    let mut seen = BTreeSet::new();
+    let mut last = 0;
+    for &(number, qos) in &client.got {
+        assert_eq!(published[number as usize - 1], (number, qos), "seed {seed}");
+        let is_first = seen.insert(number);
+        assert!(is_first || qos == 1, "seed {seed}: {number} came twice");
+        if is_first {
+            assert!(number > last, "seed {seed}: {number} came after {last}");
+            last = number;
+        }
+    }
+    for number in kept {
+        assert!(seen.contains(number), "seed {seed}: {number} was kept and did not come");
+    }
+}
+
+#[test]
+fn a_queue_does_what_its_model_does_over_crashes() {
+    for seed in 0..PROGRAMS {
+        run(seed);
+    }
+}

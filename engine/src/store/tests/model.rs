@@ -255,7 +255,7 @@ impl Model {
             }
             7 if !retained.is_empty() => {
                 let (content, slot) = retained[random.below(retained.len())];
-                // One that waits is not queued twice: see the doubts about such entries in `replay`.
+                // As `Change::Queued` demands.
                 if !queue.entries.iter().any(|entry| entry.slot == slot) {
                     let identifiers: SmallVec<[u32; 1]> = SmallVec::from_slice(&[9]);
                     let state = EntryState::Waiting;

@@ -12,7 +12,12 @@ from strogoff import _engine
 
 STUB = ast.parse((Path(strogoff.__file__).parent / "_engine.pyi").read_text())
 # What is a `TypedDict` is there for type checkers alone.
-CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef) and not node.keywords}
+# Exceptions are for deriving from and come with the members of their bases.
+CLASSES = {
+    node.name: node
+    for node in STUB.body
+    if isinstance(node, ast.ClassDef) and not node.keywords and not node.name.endswith("Error")
+}
 
 
 def exported() -> list[str]:

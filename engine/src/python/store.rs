@@ -20,6 +20,9 @@ use super::records::Metric;
 
 create_exception!(strogoff._engine, StoreError, PyException, "The store cannot be opened, read or written.");
 
+/// Smallest size of a file, as in the settings.
+const SEGMENT_BYTES_MIN: u64 = 65_536;
+
 /// How long a write of Python waits for the disk before it gives up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -209,19 +212,32 @@ pub(super) fn begin_backup(store: &Store, py: Python<'_>, directory: &Path) -> P
     Ok(names.into_iter().map(|name| directory.join(name).to_string_lossy().into_owned()).collect())
 }
 
+fn no_store(directory: &Path) -> PyErr {
+    store_error(format!("{}: there is no store in this directory", directory.display()))
+}
+
+/// Bytes of the largest file: what is written anew comes in files of the size that there is.
+fn largest_file(directory: &Path) -> Option<u64> {
+    let sizes = directory.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+    sizes.max()
+}
+
 /// Reads a whole store that nobody has open.
 #[pyfunction]
 #[pyo3(signature = (directory, *, repair=false))]
 pub fn check_store(py: Python<'_>, directory: &str, repair: bool) -> PyResult<StoreReport> {
     let directory = Path::new(directory);
     if !directory.is_dir() {
-        return Err(store_error(format!("{}: there is no store", directory.display())));
+        return Err(no_store(directory));
     }
     let report = py.detach(|| {
         let disk = RealDisk::new(directory).map_err(|error| error.to_string())?;
         check(&(Arc::new(disk) as Arc<dyn crate::store::Disk>), repair).map_err(|error| error.to_string())
     });
     let report = report.map_err(store_error)?;
+    if report.segments == 0 && report.damages.is_empty() {
+        return Err(no_store(directory));
+    }
     let damages = report
         .damages
         .into_iter()
@@ -248,12 +264,13 @@ pub fn check_store(py: Python<'_>, directory: &str, repair: bool) -> PyResult<St
 pub fn compact_store(py: Python<'_>, directory: &str) -> PyResult<(u64, u64)> {
     let path = Path::new(directory);
     if !path.is_dir() {
-        return Err(store_error(format!("{}: there is no store", path.display())));
+        return Err(no_store(path));
     }
     py.detach(|| {
         // A node that serves nobody owns the sessions while they are written anew.
         let node = Arc::new(Node::new(Settings::default())?);
-        let options = options(&Settings::default(), node.clock.wall_ms(0));
+        let mut options = options(&Settings::default(), node.clock.wall_ms(0));
+        options.segment_bytes = largest_file(path).map_or(options.segment_bytes, |size| size.max(SEGMENT_BYTES_MIN));
         let (store, recovered, _) = open(path, options)?;
         node.use_store(Arc::clone(&store));
         let mut cx = node.context();

@@ -158,7 +158,7 @@ impl Store {
         drop(self.syncing.lock());
         let (names, end) = {
             let mut log = self.log.lock();
-            self.roll(&mut log, 0);
+            self.roll_if_there_is_room(&mut log)?;
             let names = log.segments.iter().map(|entry| entry.segment.name());
             let sealed = log.segments.len() - 1;
             (names.take(sealed).collect(), log.end())
@@ -403,7 +403,7 @@ impl Keeper {
         {
             // Also the active one: what it holds that is over is to go too.
             let mut log = self.store.log.lock();
-            self.store.roll(&mut log, 0);
+            self.store.roll_if_there_is_room(&mut log)?;
         }
         loop {
             if self.store.log.lock().segments[0].segment.number > up_to {

@@ -238,8 +238,14 @@ impl Log {
 
     /// Appends the first record of a segment: where the one before ends.
     pub fn begin_segment(&mut self, previous_end: u64) {
+        let (salt, oldest) = (self.active_ref().segment.salt, self.segments[0].segment.number);
+        record::put_started(&mut self.buffer, previous_end, oldest, salt);
+    }
+
+    /// Appends that the segments before `oldest` are superfluous, for which there is room.
+    pub fn note_oldest(&mut self, oldest: SegmentNo) {
         let salt = self.active_ref().segment.salt;
-        record::put_started(&mut self.buffer, previous_end, salt);
+        record::put_oldest(&mut self.buffer, oldest, salt);
     }
 
     /// One less refers to a body.

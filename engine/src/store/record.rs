@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Started = 9,
     /// What a repair put where records were lost.
     Lost = 10,
+    /// Segments before one are superfluous: they may be gone.
+    Oldest = 11,
 }
 
 impl Kind {
@@ -45,12 +47,13 @@ impl Kind {
             8 => Self::Synced,
             9 => Self::Started,
             10 => Self::Lost,
+            11 => Self::Oldest,
             _ => return None,
         })
     }
 }
 
-/// The most bytes that a [`Kind::Synced`] or [`Kind::Started`] record takes.
+/// The most bytes that a [`Kind::Synced`], [`Kind::Started`] or [`Kind::Oldest`] record takes.
 pub(super) const MARK_MAX: usize = HEAD + VARINT_32_MAX + VARINT_64_MAX;
 
 /// Begins a record and says where. [`finish`] ends it.
@@ -136,11 +139,27 @@ pub(super) fn read_synced(payload: &[u8]) -> Result<(SegmentNo, u64), Malformed>
     if reader.is_empty() { Ok(position) } else { Err(Malformed) }
 }
 
-/// Appends a whole [`Kind::Started`] record: the segment before this one ends at `previous_end`.
-pub(super) fn put_started(buffer: &mut Vec<u8>, previous_end: u64, salt: u32) {
+/// Appends a whole [`Kind::Started`] record: the segment before this one ends at `previous_end`, and no segment from
+/// `oldest` on is superfluous.
+pub(super) fn put_started(buffer: &mut Vec<u8>, previous_end: u64, oldest: SegmentNo, salt: u32) {
     let start = begin(buffer, Kind::Started);
     put_varint(buffer, previous_end);
+    put_varint(buffer, oldest.into());
     finish(buffer, start, salt);
+}
+
+/// Appends a whole [`Kind::Oldest`] record: the segments before `oldest` are superfluous.
+pub(super) fn put_oldest(buffer: &mut Vec<u8>, oldest: SegmentNo, salt: u32) {
+    let start = begin(buffer, Kind::Oldest);
+    put_varint(buffer, oldest.into());
+    finish(buffer, start, salt);
+}
+
+/// Which segment is the oldest that is not superfluous.
+pub(super) fn read_oldest(payload: &[u8]) -> Result<SegmentNo, Malformed> {
+    let mut reader = Reader(payload);
+    let oldest = reader.varint_u32()?;
+    if reader.is_empty() { Ok(oldest) } else { Err(Malformed) }
 }
 
 /// A whole [`Kind::Lost`] record of `size` bytes.
@@ -152,11 +171,11 @@ pub(super) fn lost(size: usize, salt: u32) -> Vec<u8> {
     bytes
 }
 
-/// Where the segment before ends.
-pub(super) fn read_started(payload: &[u8]) -> Result<u64, Malformed> {
+/// Where the segment before ends, and which segment is the oldest that is not superfluous.
+pub(super) fn read_started(payload: &[u8]) -> Result<(u64, SegmentNo), Malformed> {
     let mut reader = Reader(payload);
-    let end = reader.varint()?;
-    if reader.is_empty() { Ok(end) } else { Err(Malformed) }
+    let started = (reader.varint()?, reader.varint_u32()?);
+    if reader.is_empty() { Ok(started) } else { Err(Malformed) }
 }
 
 const QOS: u8 = 0b11;

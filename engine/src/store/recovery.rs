@@ -30,6 +30,8 @@ pub(super) struct Walk {
     pub stop: (SegmentNo, u64),
     pub records: u64,
     pub bytes: u64,
+    /// The oldest segment that is needed.
+    pub oldest: SegmentNo,
     /// Why the rest cannot be, if it is certain that something is wrong.
     pub damage: Option<Damage>,
 }
@@ -99,8 +101,17 @@ pub(super) fn salt_of(listing: &Listing) -> Option<u32> {
 
 /// Reads the log up to its end, or up to what cannot be read.
 pub(super) fn walk(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Result<Walk> {
+    let mut walk = walk_segments(segments, salt, replay)?;
+    if walk.damage.is_none() && segments.first().is_some_and(|first| first.number > walk.oldest) {
+        let file = super::segment::file_name(walk.oldest);
+        walk.damage = Some(Damage { file, offset: 0, what: "this segment is missing".into() });
+    }
+    Ok(walk)
+}
+
+fn walk_segments(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Result<Walk> {
     let first = segments.first().map_or(1, |found| found.number);
-    let mut walk = Walk { read: Vec::new(), stop: (first, 0), records: 0, bytes: 0, damage: None };
+    let mut walk = Walk { read: Vec::new(), stop: (first, 0), records: 0, bytes: 0, oldest: 1, damage: None };
     for (index, found) in segments.iter().enumerate() {
         let rest = &segments[index..];
         let expected = first + index as SegmentNo;
@@ -157,6 +168,7 @@ fn read_segment(found: &Found, salt: u32, end: Option<u64>, walk: &mut Walk, rep
             return Ok(false);
         }
         walk.records += 1;
+        walk.oldest = walk.oldest.max(scan::told_oldest(raw));
         walk.bytes += raw.len() as u64;
         walk.stop.1 = offset + raw.len() as u64;
     }

@@ -94,11 +94,12 @@ fn examine(segments: &[Found], salt: u32, report: &mut Report) -> io::Result<Vec
     (report.records, report.bytes) = (0, 0);
     let mut wounds = Vec::new();
     let mut ends = BTreeMap::new();
-    let mut expected = segments.first().map_or(1, |found| found.number);
+    let first = segments.first().map_or(1, |found| found.number);
+    let mut expected = scan::oldest_needed(segments, salt)?.min(first);
     let size_usual = segments.iter().map(|found| found.file_size).max().unwrap_or_default();
     for (index, found) in segments.iter().enumerate() {
         let end = scan::previous_end(found, salt)?;
-        while expected < found.number && end.is_some() {
+        while expected < found.number && (end.is_some() || index == 0) {
             report.damages.push(Damage {
                 file: file_name(expected),
                 offset: 0,
@@ -218,17 +219,17 @@ fn write_healed(disk: &dyn Disk, new_name: &str, wound: &Wound, salt: u32) -> io
         new.write_at(&Header { number: wound.number, size, salt }.encode(), 0)?;
     }
     for gap in &wound.gaps {
-        new.write_at(&filling(*gap, wound.previous_end, salt), gap.start)?;
+        new.write_at(&filling(*gap, wound, salt), gap.start)?;
     }
     new.sync()
 }
 
 /// Records for a gap. One at the start of a segment begins with the record that stands there in every segment.
-fn filling(gap: Gap, previous_end: u64, salt: u32) -> Vec<u8> {
+fn filling(gap: Gap, wound: &Wound, salt: u32) -> Vec<u8> {
     let size = (gap.end - gap.start) as usize;
     let mut bytes = Vec::new();
     if gap.start == HEADER {
-        record::put_started(&mut bytes, previous_end, salt);
+        record::put_started(&mut bytes, wound.previous_end, wound.number, salt);
     }
     let left = size.saturating_sub(bytes.len());
     if left >= record::HEAD {

@@ -171,6 +171,7 @@ impl Replay {
             Kind::Metadata => self.change_metadata(raw.payload, segment, offset, len)?,
             Kind::Synced => _ = record::read_synced(raw.payload)?,
             Kind::Started => _ = record::read_started(raw.payload)?,
+            Kind::Oldest => _ = record::read_oldest(raw.payload)?,
             Kind::Lost => {}
         }
         Ok(())

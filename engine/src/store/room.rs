@@ -84,6 +84,17 @@ impl Store {
         self.wake();
     }
 
+    /// Goes on in another segment, which has its file. Without room for one everything stays as it is.
+    pub(super) fn roll_if_there_is_room(&self, log: &mut Log) -> io::Result<()> {
+        let has_file = log.active_ref().segment.file().is_some();
+        let is_prepared = has_file && self.prepare(&mut self.spare.lock(), 0, false).is_ok();
+        if !is_prepared {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for another file of the store"));
+        }
+        self.roll(log, 0);
+        Ok(())
+    }
+
     fn size_for(&self, bound: u64) -> u64 {
         self.segment_bytes.max(HEADER + MARK_MAX as u64 + bound)
     }

@@ -201,6 +201,7 @@ fn makes_sense(kind: Kind, payload: &[u8]) -> bool {
         Kind::Metadata => record::read_metadata(payload).all(|change| change.is_ok()),
         Kind::Synced => record::read_synced(payload).is_ok(),
         Kind::Started => record::read_started(payload).is_ok(),
+        Kind::Oldest => record::read_oldest(payload).is_ok(),
         Kind::Lost => true,
     }
 }
@@ -209,9 +210,30 @@ fn makes_sense(kind: Kind, payload: &[u8]) -> bool {
 pub(super) fn previous_end(found: &Found, salt: u32) -> io::Result<Option<u64>> {
     let mut reader = SegmentReader::new(found, salt, HEADER);
     Ok(match reader.next()? {
-        Ok((_, raw)) if raw.kind == Kind::Started => record::read_started(raw.payload).ok(),
+        Ok((_, raw)) if raw.kind == Kind::Started => record::read_started(raw.payload).ok().map(|(end, _)| end),
         _ => None,
     })
+}
+
+/// The oldest segment that the store needs, as far as its sound records tell; 1 where none does.
+pub(super) fn oldest_needed(segments: &[Found], salt: u32) -> io::Result<SegmentNo> {
+    let mut oldest = 1;
+    for found in segments {
+        let mut reader = SegmentReader::new(found, salt, HEADER);
+        while let Ok((_, raw)) = reader.next()? {
+            oldest = oldest.max(told_oldest(raw));
+        }
+    }
+    Ok(oldest)
+}
+
+/// What a record tells of the oldest segment that the store needs; 1: nothing.
+pub(super) fn told_oldest(raw: Raw<'_>) -> SegmentNo {
+    match raw.kind {
+        Kind::Started => record::read_started(raw.payload).map_or(1, |(_, oldest)| oldest),
+        Kind::Oldest => record::read_oldest(raw.payload).unwrap_or(1),
+        _ => 1,
+    }
 }
 
 /// Whether a file has anything but zeros from an offset on, and how many bytes that are up to the last that is none.

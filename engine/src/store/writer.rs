@@ -154,8 +154,14 @@ impl Store {
     pub(super) fn sync(&self, drops_dead: bool) -> io::Result<()> {
         let _turn = self.syncing.lock();
         let (first, end) = {
-            let log = self.log.lock();
-            (log.segments[0].segment.number + log.dead() as SegmentNo, log.end())
+            let mut log = self.log.lock();
+            let first = log.segments[0].segment.number + log.dead() as SegmentNo;
+            if drops_dead && first > log.segments[0].segment.number {
+                // Synced before they go, so that segments which are gone without this are known to be missing.
+                self.make_room(&mut log, record::MARK_MAX);
+                log.note_oldest(first);
+            }
+            (first, log.end())
         };
         // What made a segment superfluous may still wait to be written.
         let is_written = self.write(end, false);

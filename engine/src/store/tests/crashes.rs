@@ -189,6 +189,23 @@ fn several_damages_are_told_together_and_random_ones_never_panic() {
 }
 
 #[test]
+fn a_missing_beginning_is_told_and_can_be_repaired() {
+    let (disk, _, _) = filled(500);
+    let names = disk.list().unwrap();
+    assert!(names.len() > 2, "{names:?}");
+    for gone in [&names[..1], &names[..2], &names[..names.len() - 1]] {
+        let disk = disk.kill();
+        for name in gone {
+            disk.remove(name).unwrap();
+        }
+        let text = refused(&disk).to_string();
+        assert!(text.contains(&names[0]) && text.contains("missing"), "{text}");
+        assert!(!check_disk(&disk, true).damages.is_empty());
+        open(&disk, SyncMode::Interval);
+    }
+}
+
+#[test]
 fn a_newer_format_is_refused_by_name() {
     let (disk, _, _) = filled(3);
     let mut bytes = disk.bytes(FIRST);

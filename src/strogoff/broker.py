@@ -30,6 +30,7 @@ from strogoff.plugins.contract import Activation
 from strogoff.plugins.dispatcher import PluginEvent
 from strogoff.plugins.manager import COUNTERS, PluginManager
 from strogoff.plugins.requests import PhaseChange
+from strogoff.store.node_store import NodeStore
 
 __all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
 
@@ -86,6 +87,7 @@ class Broker:
             counters=self.counters,
             keys_learnt=self._keys_learnt,
         )
+        self.store = NodeStore(self.engine, self.data_directory, self.node_name)
         self.listeners = ListenerManager(self.engine, lambda: self.configuration, choose=self.plugins.listeners_changed)
         self.http_states: dict[str, str] = {}
         """HTTP listener -> running or not_running, kept by the service that serves them."""
@@ -182,15 +184,28 @@ class Broker:
         self.plugins.phase_entered(PhaseChange(phase, previous, time.time(), self.node_name))
 
     async def _boot(self, tasks: asyncio.TaskGroup) -> None:
+        asyncio.get_running_loop().add_reader(self.engine.event_fd(), self._drain_events)
+        self._reads_events = True
+        # Before the store, which may take a while: health and `node phase` are asked in that time above all.
+        for service in self._services:
+            self._start_service(tasks, service)
+        await self._open_store()
         try:
             self.engine.start()
         except OSError as error:
             raise StartError(f"the engine cannot start its threads: {error.strerror}") from error
-        asyncio.get_running_loop().add_reader(self.engine.event_fd(), self._drain_events)
-        self._reads_events = True
-        for service in self._services:
-            self._start_service(tasks, service)
         await self.plugins.start(Activation.BOOT)
+
+    async def _open_store(self) -> None:
+        try:
+            await self.store.open()
+        except _engine.StoreError as error:
+            raise StartError(f"{self.store.directory}: {error}") from error
+        except OSError as error:
+            raise StartError(
+                f"the store {self.store.directory} cannot be opened: {error.strerror}; be the user who owns it, or use "
+                "another directory (platform_data_dir)"
+            ) from error
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
         try:

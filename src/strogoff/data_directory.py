@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LOCK_NAME", "DataDirectoryError", "held"]
+__all__ = ["LOCK_NAME", "DataDirectoryError", "DataDirectoryInUseError", "held", "undisturbed"]
 
 LOCK_NAME = "strogoff.lock"
 
@@ -24,6 +24,17 @@ _ADVICE = {
 
 class DataDirectoryError(Exception):
     """The directory cannot be used; the message says why and what to do."""
+
+
+class DataDirectoryInUseError(DataDirectoryError):
+    """Another process has the directory: a broker, or a program that works on its store. `holder` is its id, or ""."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        who = f" (process {holder})" if holder else ""
+        super().__init__(
+            f"the data directory {path} is in use by another broker{who}: stop it, or use another directory"
+        )
+        self.holder = holder
 
 
 @contextlib.contextmanager
@@ -50,18 +61,43 @@ def held(path: Path) -> Iterator[bool]:
         os.close(lock)
 
 
+@contextlib.contextmanager
+def undisturbed(path: Path) -> Iterator[None]:
+    """Keep brokers out of the directory while it is looked at. Changes nothing in it, so it may be one to read only.
+
+    Raises `DataDirectoryError`.
+    """
+    try:
+        lock = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # No broker has ever been here.
+        yield
+        return
+    except OSError as error:
+        raise DataDirectoryError(
+            f"the data directory {path} cannot be used: its lock cannot be opened ({error.strerror}); "
+            "be the user who runs the broker"
+        ) from error
+    try:
+        _take(lock, path)
+        yield
+    finally:
+        os.close(lock)
+
+
 def _lock(lock: int, path: Path) -> None:
+    _take(lock, path)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _take(lock: int, path: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-        who = f" (process {holder})" if holder.isdigit() else ""
-        raise DataDirectoryError(
-            f"the data directory {path} is in use by another broker{who}: stop it, or use another directory"
-        ) from None
+        raise DataDirectoryInUseError(path, holder if holder.isdigit() else "") from None
     except OSError as error:
         raise DataDirectoryError(
             f"the data directory {path} cannot be locked: {error.strerror}; use a file system with locks"
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

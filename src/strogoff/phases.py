@@ -37,7 +37,7 @@ PHASES: dict[Phase, PhaseRow] = {
         PhaseRow(Phase.START, "nothing has happened yet", listeners_open=False, next=(Phase.BOOTING, Phase.DRAINING)),
         PhaseRow(
             Phase.BOOTING,
-            "data directory locked, engine started, admin socket opened",
+            "data directory locked, admin socket opened, store opened, engine started",
             listeners_open=False,
             next=(Phase.DISCOVERING, Phase.DRAINING),
         ),

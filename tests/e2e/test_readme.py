@@ -22,6 +22,7 @@ SHOWN = (
     "docs/configuration.md",
     "docs/command-line.md",
     "docs/listeners.md",
+    "docs/persistence.md",
     "docs/plugins.md",
 )
 ALL = (

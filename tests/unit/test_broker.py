@@ -11,6 +11,8 @@ from strogoff.broker import Broker, Service, StartError
 from strogoff.config import load
 from strogoff.data_directory import DataDirectoryError
 from strogoff.phases import Phase
+from strogoff.store.files import store_of
+from unit.stores import damage, make_store
 
 DEADLINE_S = 20.0
 
@@ -126,6 +128,58 @@ def test_a_question_that_nobody_answers_is_a_refusal_at_once(tmp_path: Path) -> 
             assert (connack[0], connack[3]) == (0x20, 5)
             writer.close()
             await writer.wait_closed()
+
+        await _while_running(broker, scenario)
+
+    _run(main())
+
+
+def _start_error(broker: Broker) -> str:
+    async def main() -> None:
+        await broker.run()
+
+    with pytest.raises(StartError) as told:
+        _run(main())
+    assert broker.phases.current is Phase.STOPPED
+    assert Phase.DISCOVERING not in _phases(broker)
+    return str(told.value)
+
+
+def test_a_damaged_store_is_no_empty_store(tmp_path: Path) -> None:
+    file = damage(make_store(store_of(tmp_path / "data")))
+    told = _start_error(_broker(tmp_path))
+    assert file.name in told
+    assert "strogoff store restore" in told
+    assert "strogoff store check --repair" in told
+
+
+def test_a_restore_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    make_store(tmp_path / "data" / "store.restoring")
+    assert "a restore was cut short" in _start_error(_broker(tmp_path))
+
+
+def test_a_store_that_is_no_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "store").touch()
+    assert "platform_data_dir" in _start_error(_broker(tmp_path))
+
+
+def test_services_answer_while_a_large_store_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        flaky = Flaky()
+        flaky.runs = 1
+        broker = _broker(tmp_path, services=(flaky,))
+        open_store = broker.store.open
+
+        async def slowly() -> None:
+            await flaky.settled.wait()
+            assert broker.phases.current is Phase.BOOTING
+            await open_store()
+
+        monkeypatch.setattr(broker.store, "open", slowly)
+
+        async def scenario() -> None:
+            assert flaky.runs == 2
 
         await _while_running(broker, scenario)
 

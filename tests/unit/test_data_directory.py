@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from strogoff.data_directory import LOCK_NAME, DataDirectoryError, held
+from strogoff.data_directory import LOCK_NAME, DataDirectoryError, DataDirectoryInUseError, held, undisturbed
 
 
 def _mode(path: Path) -> int:
@@ -62,3 +62,21 @@ def test_a_path_where_nothing_can_be_made_is_told_with_a_remedy(path: str) -> No
     told = rf"the data directory {path} cannot be used: .+; use a directory in which .+ \(platform_data_dir\)$"
     with pytest.raises(DataDirectoryError, match=told), held(Path(path)):
         pass
+
+
+def test_who_looks_only_changes_nothing_and_keeps_brokers_out(tmp_path: Path) -> None:
+    with undisturbed(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+    with held(tmp_path):
+        pass
+    before = (tmp_path / LOCK_NAME).read_text()
+    with undisturbed(tmp_path):
+        assert (tmp_path / LOCK_NAME).read_text() == before
+        with pytest.raises(DataDirectoryInUseError), held(tmp_path):
+            pass
+
+
+def test_who_looks_only_is_told_that_a_broker_is_there(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(DataDirectoryInUseError) as told, undisturbed(tmp_path):
+        pass
+    assert told.value.holder == str(os.getpid())

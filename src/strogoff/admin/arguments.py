@@ -1,8 +1,8 @@
 """The words of a command line against what a command declares: `key=value`, flags and free words, in any order."""
 
 import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from strogoff.admin.registry import Command, Flag, FlagKind
 from strogoff.admin.render import Format
@@ -15,15 +15,23 @@ WORD_SHOWN_MAX = 100
 _SWITCH_VALUES = {"true": True, "on": True, "false": False, "off": False}
 
 
+def _nobody_listens(_text: str) -> None:
+    """Where a command's progress goes that nobody wants to see."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the operator asked of one command, by declared names. A flag that was repeated stands there repeatedly."""
+    """What the operator asked of one command, by declared names. A flag that was repeated stands there repeatedly.
+
+    `tell` takes a line about how far the command is; any thread may call it.
+    """
 
     arguments: tuple[tuple[str, str], ...] = ()
     flags: tuple[tuple[str, str | None], ...] = ()
     words: tuple[str, ...] = ()
     format: Format = Format.HUMAN
     help: bool = False
+    tell: Callable[[str], None] = field(default=_nobody_listens, compare=False, repr=False)
 
     def argument(self, name: str) -> str | None:
         """The value of `name=value`, the last one when repeated, None when absent."""

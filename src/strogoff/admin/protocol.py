@@ -1,8 +1,10 @@
 """The admin socket's wire: one request and one response a connection, each a length and that much JSON.
 
-A frame is four bytes of length, most significant first, then UTF-8 JSON. The request is `{"words": [...]}`, the words
-of the command line after the program's name. The response is `{"ok": true, "format": ..., "parts": [...], "notes":
-[...]}` or `{"ok": false, "error": sentence}`. `version` stands in both; a program of another version is told so.
+A frame is four bytes of length, most significant first, then UTF-8 JSON. The request is `{"words": [...], "progress":
+true}`, the words of the command line after the program's name, and whether the program wants to hear how a command that
+takes long is getting on. The response is `{"ok": true, "format": ..., "parts": [...], "notes": [...]}` or `{"ok":
+false, "error": sentence}`; any number of `{"progress": text}` may come before it, at most `PROGRESS_INTERVAL_S` apart.
+`version` stands in all of them; a program of another version is told so.
 """
 
 import contextlib
@@ -19,11 +21,13 @@ from strogoff.admin.result import Result, part_from_wire, part_to_wire
 
 __all__ = [
     "HEADER_SIZE",
+    "PROGRESS_INTERVAL_S",
     "REQUEST_SIZE_MAX",
     "RESPONSE_SIZE_MAX",
     "SOCKET_NAME",
     "TIMEOUT_S",
     "Failure",
+    "Progress",
     "ProtocolError",
     "Request",
     "Success",
@@ -39,7 +43,8 @@ REQUEST_SIZE_MAX = 1 << 20
 RESPONSE_SIZE_MAX = 64 << 20
 WORDS_MAX = 10_000
 TIMEOUT_S = 60.0
-"""How long a command may take; VerneMQ's limit."""
+"""How long a command may take that is not a lasting one; VerneMQ's limit."""
+PROGRESS_INTERVAL_S = 1.0
 
 # What `sockaddr_un` holds on the systems there are, with the ending zero: 104 bytes on BSD and macOS, 108 on Linux.
 _SOCKET_PATH_SIZE_MAX = 103
@@ -52,21 +57,24 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The words of one command line."""
+    """The words of one command line, and whether progress may come before the response."""
 
     words: tuple[str, ...]
+    wants_progress: bool = False
 
     def encode(self) -> bytes:
         """The request as a frame. Raises `ProtocolError` when it is too large to be sent."""
-        return _frame({"version": VERSION, "words": self.words}, REQUEST_SIZE_MAX)
+        data = {"version": VERSION, "words": self.words, "progress": self.wants_progress}
+        return _frame(data, REQUEST_SIZE_MAX)
 
     @staticmethod
     def decode(body: bytes) -> "Request":
         """The request in a frame's body. Raises `ProtocolError`."""
-        words = _object(body).get("words")
+        data = _object(body)
+        words = data.get("words")
         if not isinstance(words, list) or len(words) > WORDS_MAX or not all(isinstance(word, str) for word in words):
             raise ProtocolError(f"expected at most {WORDS_MAX} words")
-        return Request(tuple(words))
+        return Request(tuple(words), data.get("progress") is True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +102,23 @@ class Failure:
         return _frame({"version": VERSION, "ok": False, "error": self.error}, RESPONSE_SIZE_MAX)
 
 
-def response_from(body: bytes) -> Success | Failure:
-    """The response in a frame's body. Raises `ProtocolError`."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a command is that takes long. The response is still to come."""
+
+    text: str
+
+    def encode(self) -> bytes:
+        """As a frame."""
+        return _frame({"version": VERSION, "progress": self.text}, RESPONSE_SIZE_MAX)
+
+
+def response_from(body: bytes) -> Success | Failure | Progress:
+    """The response in a frame's body, or what may come before it. Raises `ProtocolError`."""
     data = _object(body)
     try:
+        if "progress" in data:
+            return Progress(str(data["progress"]))
         if not data["ok"]:
             return Failure(str(data["error"]))
         parts = tuple(part_from_wire(part) for part in data["parts"])

@@ -64,7 +64,8 @@ class Command:
     """One command: where it stands in the tree, what it takes, and the function that answers.
 
     `any_argument`, `any_flag` and `words` are the usage texts (`KEY=VALUE`) of what is accepted beyond the declared
-    names, None where that is refused.
+    names, None where that is refused. A command that `is_lasting` may take any time; it tells how far it is, and is
+    cancelled when whoever asked goes away.
     """
 
     path: tuple[str, ...]
@@ -76,6 +77,7 @@ class Command:
     any_argument: str | None = None
     any_flag: str | None = None
     words: str | None = None
+    is_lasting: bool = False
 
     def usage(self) -> str:
         """The whole usage text, without a line end at its end."""
@@ -96,7 +98,7 @@ class Command:
         return "\n\n".join(paragraphs)
 
 
-def command(
+def command(  # noqa: PLR0913 - all that a command can declare, by name
     path: str,
     summary: str,
     *,
@@ -106,6 +108,7 @@ def command(
     any_argument: str | None = None,
     any_flag: str | None = None,
     words: str | None = None,
+    is_lasting: bool = False,
 ) -> Callable[[Handler], Command]:
     """Declare the function below as the command `path` (words with blanks between)."""
 
@@ -120,6 +123,7 @@ def command(
             any_argument,
             any_flag,
             words,
+            is_lasting,
         )
 
     return declare

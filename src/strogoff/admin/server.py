@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from strogoff.admin.lines import Help, read_line
 from strogoff.admin.plugin_commands import commands_of_plugins
 from strogoff.admin.protocol import (
     HEADER_SIZE,
+    PROGRESS_INTERVAL_S,
     REQUEST_SIZE_MAX,
     SOCKET_NAME,
     TIMEOUT_S,
     Failure,
+    Progress,
     ProtocolError,
     Request,
     Success,
@@ -36,14 +39,20 @@ REQUEST_TIMEOUT_S = 5.0
 _log = get_logger("admin")
 
 
-async def execute(broker: Broker, registry: Registry, words: Sequence[str]) -> Success | Failure:
-    """Run one command line on the node. Every failure becomes a sentence; only cancellation passes."""
+async def execute(
+    broker: Broker, registry: Registry, words: Sequence[str], tell: Callable[[str], None] | None = None
+) -> Success | Failure:
+    """Run one command line on the node. Every failure becomes a sentence; only cancellation passes.
+
+    `tell`: see `Call`.
+    """
     try:
         line = read_line(registry, words)
         if isinstance(line, Help):
             return Success(Result.of(Text(line.text)), line.format)
-        async with asyncio.timeout(TIMEOUT_S):
-            return Success(await line.command.handler(broker, line.call), line.call.format)
+        call = line.call if tell is None else dataclasses.replace(line.call, tell=tell)
+        async with asyncio.timeout(None if line.command.is_lasting else TIMEOUT_S):
+            return Success(await line.command.handler(broker, call), call.format)
     except CommandError as error:
         return Failure(str(error))
     except TimeoutError:
@@ -103,11 +112,65 @@ class AdminServer:
                 size = frame_size(await reader.readexactly(HEADER_SIZE), REQUEST_SIZE_MAX)
                 request = Request.decode(await reader.readexactly(size))
             registry = self._registry.extended(commands_of_plugins(broker.plugins.commands()))
-            response = await execute(broker, registry, request.words)
+            if _is_lasting(registry, request.words):
+                tells = writer if request.wants_progress else None
+                response = await _execute_while_wanted(broker, registry, request.words, reader, tells)
+            else:
+                response = await execute(broker, registry, request.words)
             frame = await asyncio.to_thread(response.encode)
         except ProtocolError as error:
             frame = Failure(f"the admin socket cannot carry this: {error}").encode()
         await _write(writer, frame)
+
+
+def _is_lasting(registry: Registry, words: Sequence[str]) -> bool:
+    try:
+        found = registry.find(words).command
+    except CommandError:
+        return False
+    return found is not None and found.is_lasting
+
+
+async def _execute_while_wanted(
+    broker: Broker,
+    registry: Registry,
+    words: Sequence[str],
+    reader: asyncio.StreamReader,
+    tells: asyncio.StreamWriter | None,
+) -> Success | Failure:
+    """Run a command that may take long. Raises `ConnectionError` when its program went away, which ends it."""
+    last = Progress("")
+
+    def tell(text: str) -> None:
+        nonlocal last
+        last = Progress(text)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(execute(broker, registry, words, tell))
+        beside = [tasks.create_task(_cancel_when_gone(reader, running))]
+        if tells is not None:
+            beside.append(tasks.create_task(_tell_now_and_then(tells, lambda: last)))
+        await asyncio.wait((running,))
+        for task in beside:
+            task.cancel()
+    if running.cancelled():
+        raise ConnectionError("the program went away before its command was done")
+    return running.result()
+
+
+async def _cancel_when_gone(reader: asyncio.StreamReader, running: asyncio.Task[Success | Failure]) -> None:
+    # A program sends nothing behind its request, so whatever comes is its end.
+    with contextlib.suppress(OSError):
+        await reader.read(1)
+    running.cancel()
+
+
+async def _tell_now_and_then(writer: asyncio.StreamWriter, last: Callable[[], Progress]) -> None:
+    """Also when nothing has changed: a program that hears nothing for long takes the node for dead."""
+    with contextlib.suppress(OSError, TimeoutError):
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+            await _write(writer, last().encode())
 
 
 async def _write(writer: asyncio.StreamWriter, frame: bytes) -> None:

@@ -11,12 +11,12 @@ class ExitCode(enum.IntEnum):
     OK = 0
     """Done; for `start`: stopped as asked."""
     FAILED = 1
-    """The command did not work; standard error says why."""
+    """The command did not work, or a check found something; standard error says what."""
     USAGE = 2
     """The command line is not understood."""
     CONFIGURATION = 3
     """The configuration has errors."""
     START_FAILED = 4
-    """The node cannot start: an address or the data directory is in use, or the system refuses something."""
+    """The node cannot start: an address or the data directory is in use, the store is damaged, the system refuses."""
     FORCED = 130
     """A second signal ended the node before its orderly stop was done."""

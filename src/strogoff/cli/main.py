@@ -24,6 +24,7 @@ _SUBCOMMANDS = {
     "start": "strogoff.cli.start",
     "ping": "strogoff.cli.ping",
     "config": "strogoff.cli.config",
+    "store": "strogoff.cli.store",
     "bench": "strogoff.cli.bench",
     "version": "strogoff.cli.version",
 }

@@ -32,7 +32,7 @@ Without a configuration the broker listens on 127.0.0.1:1883 only, lets anonymou
 data under ./data. SIGTERM or SIGINT (Ctrl-C) stop it in an orderly way, a second SIGINT at once.
 
 exit codes: 0 stopped as asked, 2 command line not understood, 3 configuration has errors, 4 cannot start (an address or
-the data directory is in use, ...), 130 stopped by force
+the data directory is in use, the store is damaged, ...), 130 stopped by force
 """
 
 _log = get_logger("start")

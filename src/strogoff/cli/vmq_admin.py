@@ -11,6 +11,7 @@ from strogoff.admin.result import CommandError, Result, Text
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.cli.main import guarded
 from strogoff.cli.node_location import NodeLocation, NodeLocationError, split_location
+from strogoff.cli.progress import progress_line
 from strogoff.config import ConfigError
 
 __all__ = ["main"]
@@ -63,7 +64,8 @@ def _answer(location: NodeLocation, words: Sequence[str]) -> Success | Failure:
         except CommandError as error:
             unknown = error
     try:
-        return ask(location.resolve(), words)
+        with progress_line() as tell:
+            return ask(location.resolve(), words, tell=tell)
     except (NodeNotReachedError, ConfigError):
         if unknown is not None:
             return Failure(str(unknown))

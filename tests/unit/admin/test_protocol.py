@@ -12,6 +12,7 @@ from strogoff.admin.protocol import (
     HEADER_SIZE,
     REQUEST_SIZE_MAX,
     Failure,
+    Progress,
     ProtocolError,
     Request,
     Success,
@@ -46,9 +47,15 @@ def test_every_result_comes_out_as_it_went_in(several: list[Table], notes: list[
     assert response_from(_body(response.encode())) == response
 
 
-@given(st.lists(st.text(), max_size=5).map(tuple))
-def test_every_request_comes_out_as_it_went_in(words: tuple[str, ...]) -> None:
-    assert Request.decode(_body(Request(words).encode())) == Request(words)
+@given(st.lists(st.text(), max_size=5).map(tuple), st.booleans())
+def test_every_request_comes_out_as_it_went_in(words: tuple[str, ...], wants_progress: bool) -> None:
+    request = Request(words, wants_progress)
+    assert Request.decode(_body(request.encode())) == request
+
+
+@given(st.text())
+def test_progress_is_its_text(text: str) -> None:
+    assert response_from(_body(Progress(text).encode())) == Progress(text)
 
 
 def test_a_failure_is_its_sentence() -> None:

@@ -358,4 +358,9 @@ ENGINE_SETTINGS = {
     "password_cache_size",
     "password_check_threads",
     "plugins.hook_timeout",
+    "store.sync",
+    "store.sync_interval",
+    "store.max_bytes",
+    "store.segment_bytes",
+    "store.cache_bytes",
 }

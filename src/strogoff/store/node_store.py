@@ -1,0 +1,141 @@
+"""The store of a running node: opened at its start, backed up and compacted while it runs."""
+
+import asyncio
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from strogoff import _engine, version
+from strogoff.observe.logging import get_logger
+from strogoff.store.archive import BackupError, Manifest, Watch, write_backup
+from strogoff.store.files import is_empty, readable_size, store_of
+from strogoff.store.restoring import unfinished_restore
+
+__all__ = ["NodeStore", "StoreCareError", "origin_of"]
+
+_log = get_logger("store")
+
+_Answer = TypeVar("_Answer")
+
+
+class StoreCareError(Exception):
+    """The store can be neither backed up nor compacted now; the message says why, and what to do."""
+
+
+class NodeStore:
+    """The store of the node whose data directory this process holds."""
+
+    def __init__(self, engine: _engine.Engine, data_directory: Path, node_name: str) -> None:
+        self.directory = store_of(data_directory)
+        self._data_directory = data_directory
+        self._engine = engine
+        self._node_name = node_name
+        self._doing = ""
+
+    async def open(self) -> None:
+        """Have the engine open it, and log what it holds. Once, before the engine starts.
+
+        Raises `StoreError`, and `OSError` when the directory cannot be made.
+        """
+        if reason := unfinished_restore(self._data_directory):
+            raise _engine.StoreError(reason)
+        is_new = is_empty(self.directory)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        # A large store takes a while, and whoever looks at the log should see what is being waited for.
+        _log.info("opening the store", path=self.directory)
+        found = await asyncio.to_thread(self._engine.open_store, str(self.directory))
+        if found.cut is not None:
+            _log.warning("the end of the store was torn, as a crash leaves it, and cut off", cut=found.cut)
+        _log.notice(
+            "a new store was made" if is_new else "store opened",
+            path=self.directory,
+            sessions=found.sessions,
+            messages=found.messages,
+            retained=found.retained,
+            size=readable_size(found.bytes),
+            took_ms=found.duration_ms,
+        )
+
+    async def backup(self, destination: Path, watch: Watch) -> Manifest:
+        """Write a backup while the node runs. `watch` is called on another thread.
+
+        Ends early, leaving nothing behind, when it is cancelled. Raises `BackupError`, `StoreCareError`, `StoreError`.
+        """
+        is_unwanted = threading.Event()
+
+        def watch_or_end(done: int, total: int) -> None:
+            watch(done, total)
+            if is_unwanted.is_set():
+                raise BackupError(f"the backup {destination} was given up")
+
+        def work() -> Manifest:
+            self._check_room()
+            files = [Path(path) for path in self._engine.store_begin_backup()]
+            try:
+                return write_backup(destination, files, origin=origin_of(self._node_name), watch=watch_or_end)
+            finally:
+                self._engine.store_end_backup()
+
+        began = time.monotonic()
+        with self._busy("backed up"):
+            manifest = await _on_a_thread(work, is_unwanted.set)
+        took_ms = round(1_000 * (time.monotonic() - began))
+        _log.notice("backup made", file=destination, size=readable_size(manifest.size), took_ms=took_ms)
+        return manifest
+
+    async def compact(self) -> tuple[int, int]:
+        """Win back space; bytes of the files before and after. Raises `StoreCareError`, `StoreError`."""
+
+        def work() -> tuple[int, int]:
+            self._check_room()
+            return self._engine.store_compact()
+
+        with self._busy("compacted"):
+            before, after = await _on_a_thread(work, lambda: None)
+        _log.notice("store compacted", before=readable_size(before), after=readable_size(after))
+        return before, after
+
+    def _check_room(self) -> None:
+        """Both go on in a new file. On a full disk that would take what is held back for clients who make room."""
+        settings = self._engine.settings()
+        needed, limit = int(settings["store.segment_bytes"] or 0), int(settings["store.max_bytes"] or 0)
+        needed = min(needed, limit // 8) if limit else needed
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            sizes = f"{readable_size(needed)} are needed, {readable_size(free)} are free"
+            raise StoreCareError(
+                f"there is no room for another file in {self.directory} ({sizes}): free some space first"
+            )
+
+    @contextlib.contextmanager
+    def _busy(self, doing: str) -> Iterator[None]:
+        if self._doing:
+            raise StoreCareError(f"the store is being {self._doing} already: wait until that is done")
+        self._doing = doing
+        try:
+            yield
+        finally:
+            self._doing = ""
+
+
+def origin_of(node_name: str) -> Manifest:
+    """The manifest of a backup that is made now, but for its files."""
+    made_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Manifest(node_name, made_at, version(), ())
+
+
+async def _on_a_thread(work: Callable[[], _Answer], give_up: Callable[[], None]) -> _Answer:
+    """Run `work` on a thread. When this is cancelled the thread is told, and its end waited for."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        give_up()
+        with contextlib.suppress(BackupError, StoreCareError, _engine.StoreError):
+            await running
+        raise

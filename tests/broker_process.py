@@ -30,6 +30,7 @@ _MOSQUITTO_KEYS = {
     "max_keep_alive": "max_keepalive",
     "max_message_size": "max_packet_size",
     "max_inflight_messages": "max_inflight_messages",
+    "max_offline_messages": "max_queued_messages",
 }
 
 
@@ -66,6 +67,8 @@ class BrokerProcess:
     directory: Path
     settings: Mapping[str, Setting] = field(default_factory=dict)
     port: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the program gets beside those of the tests."""
     _process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -107,7 +110,8 @@ class BrokerProcess:
         self.port = self.port or free_port()
         command = self._command()
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            environment = {**os.environ, **self.environment}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
     def await_answer(self) -> None:
         """Return when the broker answers a CONNECT. Raises `BrokerError` with its log otherwise."""
@@ -149,6 +153,17 @@ class BrokerProcess:
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    def await_end(self, timeout_s: float = START_DEADLINE_S) -> int:
+        """The exit status of a broker that is expected to end by itself. Raises `BrokerError` at the deadline."""
+        if self._process is None:
+            raise BrokerError("the broker is not running: call launch() first")
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise BrokerError(f"the broker did not end within {timeout_s:g} s\n{self.log_tail()}") from None
+        self._process = None
+        return status
 
     def log_size(self) -> int:
         """Bytes logged so far: the `since` of a later `log_tail`."""
@@ -206,9 +221,12 @@ class BrokerProcess:
     def _mosquitto_command(self) -> list[str]:
         lines = [f"listener {self.port} 127.0.0.1"]
         lines.append(f"allow_anonymous {str(self.settings.get('allow_anonymous', True)).lower()}")
+        # It writes its database at an orderly end; started by root, it would become another user.
+        lines += ["user root", "persistence true", f"persistence_location {self.data_directory}/"]
         for key, value in self.settings.items():
             if key in _MOSQUITTO_KEYS:
-                lines.append(f"{_MOSQUITTO_KEYS[key]} {value}")
+                # There 0 stands for no limit.
+                lines.append(f"{_MOSQUITTO_KEYS[key]} {max(0, int(value))}")
         self.config_path.write_text("\n".join(lines) + "\n")
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:

@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,6 +63,9 @@ max_inflight_messages 1000
 max_queued_messages 0
 log_type error
 """
+_MOSQUITTO_KEPT = (
+    _MOSQUITTO.replace("persistence false", "persistence true") + "persistence_location {directory}/data/\n"
+)
 _MOSQUITTO_LAYERED = """\
 listener {ecdsa} 127.0.0.1
 certfile {directory}/ecdsa.crt
@@ -95,6 +99,8 @@ class BrokerKind:
     arguments: tuple[str, ...]
     configuration: str
     version_arguments: tuple[str, ...]
+    load: tuple[str, ...] = ()
+    """Options of the load generator, in cells with a duration, that belong to this kind rather than to the cell."""
 
     def is_installed(self) -> bool:
         """Whether it can be measured on this machine."""
@@ -105,7 +111,12 @@ class BrokerKind:
         assert self.program is not None
         command = [self.program, *self.version_arguments]
         said = subprocess.run(command, capture_output=True, text=True, timeout=START_DEADLINE_S, check=False)  # noqa: S603
-        return next(iter(said.stdout.splitlines()), "unknown").removeprefix(self.name).removeprefix(" version").strip()
+        return (
+            next(iter(said.stdout.splitlines()), "unknown")
+            .removeprefix(self.name.partition("-")[0])
+            .removeprefix(" version")
+            .strip()
+        )
 
 
 BROKERS = {
@@ -118,6 +129,18 @@ BROKERS = {
     ),
     "strogoff": BrokerKind(
         "strogoff", strogoff_program(), ("start", "--config"), _STROGOFF + _STROGOFF_LAYERED, ("version",)
+    ),
+    # Sessions that last: what they get is kept on disk.
+    "mosquitto-kept": BrokerKind(
+        "mosquitto-kept",
+        shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin"),
+        ("-c",),
+        _MOSQUITTO_KEPT,
+        ("-h",),
+        ("--no-clean",),
+    ),
+    "strogoff-kept": BrokerKind(
+        "strogoff-kept", strogoff_program(), ("start", "--config"), _STROGOFF, ("version",), ("--no-clean",)
     ),
     "strogoff-acl": BrokerKind("strogoff-acl", strogoff_program(), ("start", "--config"), _WITH_RULES, ("version",)),
     # On one core: what a plugin can do is told for one.
@@ -197,6 +220,12 @@ class BrokerRun:
             self.kind.configuration.format(port=self.port, directory=self._directory, **self.ports)
         )
         (self._directory / "data").mkdir()
+        # mosquitto gives up root, and then keeps its state as another user.
+        (self._directory / "data").chmod(0o777 if self.kind.name.startswith("mosquitto") else 0o700)
+        self._launch()
+
+    def _launch(self) -> None:
+        configuration = self._directory / "broker.conf"
         assert self.kind.program is not None
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603
@@ -210,6 +239,18 @@ class BrokerRun:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise BrokerStartError(f"{self.kind.name} did not start: {self._last_words()}")
             time.sleep(0.02)
+
+    def end(self, with_signal: signal.Signals) -> None:
+        """End the process with a signal; its directory stays."""
+        assert self._process is not None
+        self._process.send_signal(with_signal)
+        self._process.wait(START_DEADLINE_S)
+
+    def start_again(self) -> float:
+        """Start the broker anew on the same directory and port; seconds until it answered a CONNECT."""
+        started = time.monotonic()
+        self._launch()
+        return time.monotonic() - started
 
     def _answers(self) -> bool:
         try:

@@ -176,4 +176,32 @@ _LAYERED = (
     ),
 )
 
-CELLS: dict[str, Cell] = {cell.name: cell for cell in (*_ALL, *_LAYERED)}
+_KEPT = (
+    *(
+        Cell(
+            f"kept-q{qos}",
+            f"50 pairs, QoS {qos}: clean sessions; sessions that last, kept on disk",
+            "p2p",
+            ("--pairs", "50", "--qos", str(qos), "--outstanding", "5000"),
+            _TRAFFIC,
+            brokers=("strogoff", "strogoff-kept", "mosquitto-kept"),
+        )
+        for qos in (1, 2)
+    ),
+    Cell(
+        "kept-offline",
+        "100 sessions away, 200 messages each, QoS 1, kept on disk",
+        "offline",
+        ("--subscribers", "100", "--messages", "200", "--qos", "1"),
+        (
+            Figure("stored_per_s", "stored/s", 0),
+            Figure("broker_cpu_us_per_stored", "broker CPU µs/stored", 2),
+            Figure("received_per_s", "drained/s, from the return on", 0),
+            Figure("broker_rss_bytes_per_stored", "RSS bytes/stored", 0),
+        ),
+        lasts=False,
+        brokers=("mosquitto-kept", "strogoff-kept"),
+    ),
+)
+
+CELLS: dict[str, Cell] = {cell.name: cell for cell in (*_ALL, *_LAYERED, *_KEPT)}

@@ -151,6 +151,7 @@ def _report(cell: Cell, broker: BrokerRun, arguments: argparse.Namespace) -> dic
         options.append("--tls")
     elif cell.listener == "websocket":
         options.append("--websocket")
+    options += broker.kind.load if cell.lasts else ()
     command = [strogoff_program(), "bench", cell.workload, *options, "--json", "--max-time", str(RUN_LIMIT_S)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT_S + 30, check=False)  # noqa: S603

@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
+CRASH_KILLS ?= 200
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -16,7 +17,7 @@ TEST_REQUIREMENTS := $(BIN)/python -c 'import tomllib; print("\n".join(tomllib.l
 # Rust code is checked and tested without Python in it: the tests are plain programs.
 CARGO_CHECKS := --manifest-path $(ENGINE) --no-default-features --locked
 
-.PHONY: help run build test format check-format lint types test-rust test-python normative bench bench-quick fuzz clean
+.PHONY: help run build test format check-format lint types test-rust test-python crash normative bench bench-quick fuzz clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,6 +46,12 @@ test-rust:
 
 test-python: $(STAMPS)/test $(STAMPS)/debian $(STAMPS)/node
 	$(BIN)/pytest --quiet
+
+crash: $(STAMPS)/test ## Kill a broker under load CRASH_KILLS (200) times, for each way to sync, and judge what was acknowledged.
+	for sync in interval always never; do \
+		STROGOFF_CRASH_KILLS=$(CRASH_KILLS) STROGOFF_CRASH_SYNC=$$sync \
+			$(BIN)/pytest --quiet -rP tests/durability/test_crash.py || exit 1; \
+	done
 
 normative: $(STAMPS)/test ## Say which statements of the MQTT specification no test covers.
 	$(BIN)/python tests/protocol/coverage.py

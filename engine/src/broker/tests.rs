@@ -364,11 +364,11 @@ fn finish(broker: &mut Broker, client: &mut Client) {
 }
 
 fn judge(seed: u64, published: &[(u64, u8)], kept: &BTreeSet<u64>, client: &Client) {
-    let mut seen = BTreeSet::new();
+    let mut arrived = BTreeSet::new();
     let mut last = 0;
     for &(number, qos) in &client.got {
         assert_eq!(published[number as usize - 1], (number, qos), "seed {seed}");
-        let is_first = seen.insert(number);
+        let is_first = arrived.insert(number);
         assert!(is_first || qos == 1, "seed {seed}: {number} came twice");
         if is_first {
             assert!(number > last, "seed {seed}: {number} came after {last}");
@@ -376,7 +376,7 @@ fn judge(seed: u64, published: &[(u64, u8)], kept: &BTreeSet<u64>, client: &Clie
         }
     }
     for number in kept {
-        assert!(seen.contains(number), "seed {seed}: {number} was kept and did not come");
+        assert!(arrived.contains(number), "seed {seed}: {number} was kept and did not come");
     }
 }
 

@@ -19,11 +19,11 @@ impl Clock {
         // SAFETY: the pointer is to a value that lives across the call.
         let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
         assert_eq!(outcome, 0);
-        Self(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32))
+        Self(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default()))
     }
 
     fn elapsed(&self) -> Duration {
-        Self::now().0 - self.0
+        Self::now().0.saturating_sub(self.0)
     }
 }
 
@@ -48,7 +48,7 @@ fn measure(what: &str, store: &Store, count: u32, mut call: impl FnMut(u32)) {
         }
         let appended = Clock::now();
         store.commit(store.appended());
-        appending += appended.0 - began.0;
+        appending += appended.0.saturating_sub(began.0);
         committing += appended.elapsed();
     }
     report(what, appending, count);

@@ -22,6 +22,10 @@ use super::{BufferPool, Flushed, Node, Receiver, SessionRef, SessionState};
 const FLUSH_FROM: usize = 48 * 1_024;
 /// Rounds of refilling and flushing one connection before the others get their turn.
 const FLUSH_ROUNDS_MAX: usize = 16;
+/// What the record of a message takes beside its bytes, and beside its targets: no less than the store reckons with.
+const RECORD_BYTES: usize = 96;
+/// What a target takes, with a subscription identifier.
+const TARGET_BYTES: usize = 20;
 /// Memory of the frame cache that is kept from one batch to the next.
 const CACHE_KEPT_MAX: usize = 4 * 1_024 * 1_024;
 
@@ -80,6 +84,8 @@ pub struct Batch {
     held: Vec<SessionRef>,
     /// Some message that is noted has to be written down before anybody learns of it.
     needs_store: bool,
+    /// About what that takes.
+    bytes_to_write: usize,
     random: u64,
 }
 
@@ -138,12 +144,14 @@ impl Batch {
         let head = publication.head;
         let is_written = received.is_some() || (head.retain && node.store().is_some()) || is_kept_for(found, &head, cx);
         if is_written {
+            let bytes = publication.span.len() + RECORD_BYTES + TARGET_BYTES * matches;
             if head.qos > 0
-                && let Some(refusal) = node.store().and_then(|store| store.refusal())
+                && let Some(refusal) = node.store().and_then(|store| store.refusal_of(self.bytes_to_write + bytes))
                 && !(head.retain && publication.payload().is_empty() && matches == 0)
             {
                 return Noted::Refused(refusal);
             }
+            self.bytes_to_write += bytes;
             self.needs_store = true;
         }
         if matches == 0 && !is_written && !head.retain {
@@ -250,6 +258,7 @@ impl Batch {
         }
         self.routes_used = 0;
         self.needs_store = false;
+        self.bytes_to_write = 0;
         self.items = items;
         self.routes = routes;
         self.mountpoints = mountpoints;

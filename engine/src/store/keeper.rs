@@ -189,6 +189,7 @@ impl Store {
         let mut spare = self.spare.lock();
         if !self.is_within_quota(0) {
             spare.is_reserve = true;
+            self.has_spare.store(false, Ordering::Relaxed);
         }
         let outcome = self.prepare(&mut spare, 0, true);
         if outcome.is_err() {

@@ -236,6 +236,11 @@ impl Log {
         self.begin_segment(end);
     }
 
+    /// Appending goes on where the last segment ends, which is at its start unless there was no room for a new one.
+    pub fn begin_behind_what_was_read(&mut self) {
+        self.buffer_offset = self.active_ref().end;
+    }
+
     /// Appends the first record of a segment: where the one before ends.
     pub fn begin_segment(&mut self, previous_end: u64) {
         let (salt, oldest) = (self.active_ref().segment.salt, self.segments[0].segment.number);

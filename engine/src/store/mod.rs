@@ -104,6 +104,8 @@ pub struct Store {
     room: AtomicU8,
     /// Why there is no spare for publishes.
     tight: AtomicU8,
+    /// There is a spare segment that publishes may use.
+    has_spare: AtomicBool,
     is_directory_dirty: AtomicBool,
     is_write_failing: AtomicBool,
     is_sync_failing: AtomicBool,
@@ -140,6 +142,7 @@ impl Store {
     /// Puts a store together around a log that begins at `written_at`, and whose last segment is the active one.
     fn new(disk: Arc<dyn Disk>, options: &Options, log: Log, file_bytes: u64) -> Self {
         let active = log.active_ref().segment.number;
+        let (lsn, offset) = (log.end(), log.offset());
         Self {
             disk,
             salt: log.active_ref().segment.salt,
@@ -151,11 +154,11 @@ impl Store {
             writer: Mutex::default(),
             syncing: Mutex::default(),
             cleaning: Mutex::default(),
-            written_at: Mutex::new(WrittenAt { lsn: 0, segment: active, offset: segment::HEADER }),
+            written_at: Mutex::new(WrittenAt { lsn, segment: active, offset }),
             kept_lock: Mutex::default(),
             kept: Condvar::new(),
-            written: AtomicU64::new(0),
-            synced: AtomicU64::new(0),
+            written: AtomicU64::new(lsn),
+            synced: AtomicU64::new(lsn),
             sync_mode: AtomicU8::new(encode_sync_mode(options.sync)),
             sync_interval_ms: AtomicU64::new(options.sync_interval_ms),
             max_bytes: AtomicU64::new(options.max_bytes),
@@ -163,6 +166,7 @@ impl Store {
             backups: AtomicUsize::new(0),
             room: AtomicU8::new(0),
             tight: AtomicU8::new(0),
+            has_spare: AtomicBool::new(false),
             is_directory_dirty: AtomicBool::new(true),
             is_write_failing: AtomicBool::new(false),
             is_sync_failing: AtomicBool::new(false),

@@ -66,7 +66,8 @@ impl Store {
             took: began.elapsed(),
         };
         let (segments, bytes) = continue_log(&*disk, &options, walk.read, salt)?;
-        let (log, sessions, retained) = replayed.into_log(segments, options.cache_bytes);
+        let (mut log, sessions, retained) = replayed.into_log(segments, options.cache_bytes);
+        log.begin_behind_what_was_read();
         let store = Arc::new(Self::new(disk, &options, log, bytes));
         store.begin_log();
         report.took = began.elapsed();
@@ -76,6 +77,10 @@ impl Store {
     /// Appends the first records of the active segment.
     fn begin_log(&self) {
         let mut log = self.log.lock();
+        if log.offset() > HEADER {
+            // It goes on in a segment that has begun.
+            return;
+        }
         let sealed = log.segments.len().checked_sub(2).map(|index| &log.segments[index]);
         let before = sealed.map(|entry| (entry.segment.number, entry.end));
         log.begin_segment(before.map_or(0, |(_, end)| end));
@@ -255,8 +260,13 @@ fn continue_log(
     match segment.create_file(disk) {
         Ok(_) => bytes += size,
         Err(error) if is_new => return Err(failed(format!("cannot create {}", segment.name()))(error)),
-        // A full disk is no reason not to open what is there: its file is created as soon as there is room.
-        Err(_) => {}
+        // A full disk is no reason not to open what is there. What is left of the last segment was held back for this.
+        Err(_) => {
+            if let Some(last) = segments.back_mut() {
+                last.base = Some(0);
+            }
+            return Ok((segments, bytes));
+        }
     }
     segments.push_back(LogSegment::new(segment, Some(0)));
     Ok((segments, bytes))

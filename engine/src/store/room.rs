@@ -47,15 +47,27 @@ impl Store {
             return Err(refusal);
         }
         let left = log.left();
-        if bound as u64 <= left {
-            let Some(tight) = decode_refusal(self.tight.load(Ordering::Relaxed)) else { return Ok(()) };
-            if left - bound as u64 >= self.segment_bytes / 2 {
-                return Ok(());
-            }
+        let fits = bound as u64 <= left;
+        if fits && (self.has_spare.load(Ordering::Relaxed) || left - bound as u64 >= self.segment_bytes / 2) {
+            return Ok(());
+        }
+        if let Some(tight) = decode_refusal(self.tight.load(Ordering::Relaxed)) {
             return Err(self.refuse(tight));
         }
+        // The second half of a segment is for publishes only where there is a spare: a burst does not wait for the keeper.
+        let wanted = if fits { 0 } else { largest };
         let mut spare = self.spare.lock();
-        self.prepare(&mut spare, largest as u64, true).map_err(|(refusal, _)| self.refuse(refusal))
+        self.prepare(&mut spare, wanted as u64, true).map_err(|(refusal, _)| self.refuse(refusal))
+    }
+
+    /// Why messages that take about `bytes` cannot be stored now; `None`: they can, unless others take the room first.
+    #[inline]
+    pub fn refusal_of(&self, bytes: usize) -> Option<Refusal> {
+        if self.refusal().is_some() {
+            return self.refusal();
+        }
+        let is_roomy = self.has_spare.load(Ordering::Relaxed) && (bytes as u64) < self.segment_bytes / 4;
+        if is_roomy { None } else { self.admit(&self.log.lock(), bytes, bytes).err() }
     }
 
     /// From now on publishes are refused.
@@ -78,6 +90,7 @@ impl Store {
         if let Some(segment) = spare.segment.take() {
             spare.next += 1;
             spare.is_reserve = false;
+            self.has_spare.store(false, Ordering::Relaxed);
             log.roll_to(segment);
         }
         drop(spare);
@@ -117,6 +130,7 @@ impl Store {
             spare.is_reserve = false;
         }
         if spare.segment.is_some() {
+            self.has_spare.store(!spare.is_reserve, Ordering::Relaxed);
             return Ok(());
         }
         let is_reserve = !self.is_within_quota(size);
@@ -127,6 +141,7 @@ impl Store {
         self.create_file(&segment).map_err(|error| (Refusal::Full, Some(error)))?;
         spare.segment = Some(segment);
         spare.is_reserve = is_reserve;
+        self.has_spare.store(!is_reserve, Ordering::Relaxed);
         Ok(())
     }
 
@@ -148,6 +163,7 @@ impl Store {
 
     fn discard(&self, spare: &mut Spare) {
         let Some(segment) = spare.segment.take() else { return };
+        self.has_spare.store(false, Ordering::Relaxed);
         if segment.file().is_some() {
             match self.disk.remove(&segment.name()) {
                 Ok(()) => {

@@ -43,7 +43,13 @@ pub struct RealDisk {
 impl RealDisk {
     /// A directory, which is created if it does not exist.
     pub fn new(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        if !directory.is_dir() {
+            fs::create_dir_all(directory)?;
+            // Its name has to survive a loss of power as well.
+            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                fs::File::open(parent)?.sync_all()?;
+            }
+        }
         Ok(Self { directory: directory.to_owned() })
     }
 }

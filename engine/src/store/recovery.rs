@@ -124,7 +124,10 @@ pub(super) fn walk(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Re
         let next = next.filter(|next| next.header.is_ok());
         let end = next.map_or(Ok(None), |next| scan::previous_end(next, salt))?;
         let is_whole = read_segment(found, salt, end, &mut walk, replay)?;
-        walk.read.push((found.clone(), header, walk.stop.1));
+        // One without any record is a spare, or has lost all: it does not go on from there.
+        if is_whole || walk.stop.1 > HEADER {
+            walk.read.push((found.clone(), header, walk.stop.1));
+        }
         if walk.damage.is_some() {
             return Ok(walk);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::record;
-use super::recovery::{salt_of, walk};
+use super::recovery::{Walk, salt_of, walk};
 use super::replay::Replay;
 use super::report::{Damage, Report};
 use super::scan::{self, Found, PUT_ASIDE, SegmentReader, failed};
@@ -53,7 +53,7 @@ pub fn check(disk: &Arc<dyn Disk>, repair: bool) -> Result<Report, OpenError> {
     if seen.damage.is_some() {
         wounds = examine(&listing.segments, salt, &mut report).map_err(read_error())?;
     } else {
-        report.cut = describe_cut(&listing.segments, seen.read.len(), seen.stop).map_err(read_error())?;
+        report.cut = describe_cut(&listing.segments, &seen).map_err(read_error())?;
         let missing = replay.finish().missing;
         if missing > 0 {
             let what = format!("{missing} entries of queues have no message");
@@ -73,13 +73,12 @@ pub fn check(disk: &Arc<dyn Disk>, repair: bool) -> Result<Report, OpenError> {
 }
 
 /// What an opening would cut off.
-fn describe_cut(segments: &[Found], read: usize, stop: (SegmentNo, u64)) -> io::Result<Option<String>> {
-    let mut used = 0;
-    for found in segments.iter().skip(read.saturating_sub(1)) {
-        let from = if found.number == stop.0 { stop.1.max(HEADER) } else { HEADER };
-        used += scan::used_bytes(found, from)?;
+fn describe_cut(segments: &[Found], seen: &Walk) -> io::Result<Option<String>> {
+    let mut used = seen.read.last().map_or(Ok(0), |(found, _, end)| scan::used_bytes(found, *end))?;
+    for found in &segments[seen.read.len()..] {
+        used += scan::used_bytes(found, HEADER)?;
     }
-    Ok((used > 0).then(|| format!("{used} bytes from {} at byte {} on", file_name(stop.0), stop.1)))
+    Ok((used > 0).then(|| format!("{used} bytes from {} at byte {} on", file_name(seen.stop.0), seen.stop.1)))
 }
 
 /// Goes through all segments and notes everything that is wrong.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -29,9 +29,9 @@ struct SimulatedFile {
 /// What goes wrong next.
 #[derive(Default)]
 struct Faults {
-    write_errors: AtomicI64,
-    sync_errors: AtomicI64,
-    create_errors: AtomicI64,
+    write_errors: AtomicU64,
+    sync_errors: AtomicU64,
+    create_errors: AtomicU64,
     syncs: AtomicU64,
 }
 
@@ -64,7 +64,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.0;
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -74,7 +74,7 @@ impl Random {
 
     /// A number below a limit, which is not 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.draw() % limit as u64) as usize
     }
 }
 
@@ -137,17 +137,17 @@ impl SimulatedDisk {
     }
 
     /// Lets the next writes fail.
-    pub fn fail_writes(&self, count: i64) {
+    pub fn fail_writes(&self, count: u64) {
         self.faults.write_errors.store(count, Ordering::Relaxed);
     }
 
     /// Lets the next syncs fail.
-    pub fn fail_syncs(&self, count: i64) {
+    pub fn fail_syncs(&self, count: u64) {
         self.faults.sync_errors.store(count, Ordering::Relaxed);
     }
 
     /// Lets the next creations of files fail for lack of room.
-    pub fn fail_creations(&self, count: i64) {
+    pub fn fail_creations(&self, count: u64) {
         self.faults.create_errors.store(count, Ordering::Relaxed);
     }
 
@@ -178,8 +178,8 @@ impl SimulatedDisk {
 }
 
 /// Whether one of the failures that were ordered is due.
-fn is_due(count: &AtomicI64) -> bool {
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left > 0).then(|| left - 1)).is_ok()
+fn is_due(count: &AtomicU64) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 impl Disk for SimulatedDisk {

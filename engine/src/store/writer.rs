@@ -245,8 +245,7 @@ impl Store {
         loop {
             let oldest = {
                 let log = self.log.lock();
-                let oldest = log.segments[0].segment.clone();
-                if oldest.number >= first || log.dead() == 0 { None } else { Some(oldest) }
+                Some(log.segments[0].segment.clone()).filter(|oldest| oldest.number < first)
             };
             let Some(oldest) = oldest else { break };
             if oldest.file().is_some() {

@@ -170,12 +170,12 @@ fn several_damages_are_told_together_and_random_ones_never_panic() {
     let mut random = Random(5);
     for _ in 0..60 {
         let disk = disk.kill();
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             let name = &names[random.below(names.len())];
             let mut bytes = disk.bytes(name);
             let at = random.below(bytes.len());
             let end = (at + 1 + random.below(2_000)).min(bytes.len());
-            bytes[at..end].fill(random.next() as u8);
+            bytes[at..end].fill(random.draw() as u8);
             disk.set_bytes(name, bytes);
         }
         let is_refused = Store::open(disk.kill(), options(SyncMode::Interval)).is_err();

@@ -255,7 +255,7 @@ impl Model {
             }
             7 if !retained.is_empty() => {
                 let (content, slot) = retained[random.below(retained.len())];
-                // One that waits is not queued twice: see the doubts about such entries in `replay`.
+                // As `Change::Queued` demands.
                 if !queue.entries.iter().any(|entry| entry.slot == slot) {
                     let identifiers: SmallVec<[u32; 1]> = SmallVec::from_slice(&[9]);
                     let state = EntryState::Waiting;
@@ -265,7 +265,7 @@ impl Model {
                 }
             }
             _ => {
-                queue.session.expires_at = random.next();
+                queue.session.expires_at = random.draw();
                 queue.session.is_online = !queue.session.is_online;
                 queue.session_segment = queue.session_segment.min(store.append_session(id, &queue.session).segment);
                 return;
@@ -302,9 +302,9 @@ impl Model {
     }
 
     pub fn change_metadata(&mut self, store: &Store, random: &mut Random) -> Result<(), Refusal> {
-        let keys: Vec<Vec<u8>> = (0..1 + random.below(4)).map(|_| vec![b'k', random.below(20) as u8]).collect();
+        let keys: Vec<Vec<u8>> = (0..=random.below(4)).map(|_| vec![b'k', random.below(20) as u8]).collect();
         let values: Vec<Option<Vec<u8>>> =
-            keys.iter().map(|_| (random.below(3) > 0).then(|| vec![random.next() as u8; random.below(300)])).collect();
+            keys.iter().map(|_| (random.below(3) > 0).then(|| vec![random.draw() as u8; random.below(300)])).collect();
         let changes: Vec<(&[u8], Option<&[u8]>)> =
             keys.iter().zip(&values).map(|(key, value)| (&key[..], value.as_deref())).collect();
         store.write_metadata(&changes)?;

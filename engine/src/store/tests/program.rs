@@ -166,9 +166,9 @@ fn failures_of_the_disk_lose_nothing_that_was_promised() {
         for _ in 0..1_500 {
             // Cleaning may fail here, so it is left out of the steps by undoing what makes it fail first.
             match program.random.below(60) {
-                0 => program.disk.fail_writes(1 + program.random.below(3) as i64),
-                1 => program.disk.fail_syncs(1 + program.random.below(3) as i64),
-                2 => program.disk.fail_creations(1 + program.random.below(3) as i64),
+                0 => program.disk.fail_writes(1 + program.random.below(3) as u64),
+                1 => program.disk.fail_syncs(1 + program.random.below(3) as u64),
+                2 => program.disk.fail_creations(1 + program.random.below(3) as u64),
                 3 => {
                     let _ = program.store.sync(true);
                     program.store.write(program.store.end(), true);
@@ -197,7 +197,7 @@ impl Program {
         // The same steps but for the one that expects cleaning to work.
         let mut next = self.random.clone();
         if next.below(40) == 36 {
-            self.random.next();
+            self.random.draw();
             return;
         }
         self.step();

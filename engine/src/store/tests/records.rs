@@ -88,14 +88,14 @@ proptest! {
     #[test]
     fn entries_come_back(
         queue: u32,
-        given in vec((any::<u64>(), (0_u8..3, any::<bool>(), identifiers()), 0..3, any::<u64>()), 0..6),
+        given in vec((any::<u64>(), (0_u8..3, any::<bool>(), identifiers()), 0..3_usize, any::<u64>()), 0..6),
     ) {
         let entries: Vec<EntryRecord> = given
             .iter()
             .map(|(seq, given, state, number)| EntryRecord {
                 seq: *seq,
                 delivery: delivery(given),
-                state: [EntryState::Waiting, EntryState::Sent(*number), EntryState::Released(*number)][*state as usize],
+                state: [EntryState::Waiting, EntryState::Sent(*number), EntryState::Released(*number)][*state],
             })
             .collect();
         let mut payload = Vec::new();
@@ -226,7 +226,7 @@ proptest! {
         let mut replay = Replay::new(0);
         let _ = replay.apply(Raw { kind: Kind::Message, payload: &payload }, 1, 32);
         let replayed = replay.finish();
-        for (_, trie) in &replayed.retained {
+        for trie in replayed.retained.values() {
             trie.matching("#", &mut |_, _| true);
         }
     }

@@ -5,7 +5,7 @@
 //! cut into segments, and room comes back by cleaning the oldest.
 //!
 //! ```text
-//! append_*      under the log's lock, into a buffer   append.rs, metadata.rs, log.rs, record.rs
+//! append_*      under the log's lock, into a buffer   append.rs, metadata.rs, log.rs, *record.rs
 //! commit        buffer to file, under the writer's    writer.rs
 //! load          a body back, by its slot              bodies.rs, slots.rs
 //! keeper        a thread: spare, sync, clean, retry   keeper.rs, room.rs, cleaning.rs
@@ -24,6 +24,7 @@ mod disk;
 mod keeper;
 mod log;
 mod metadata;
+mod queue_record;
 mod record;
 mod recovery;
 mod repair;

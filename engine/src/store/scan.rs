@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{Disk, File};
+use super::queue_record;
 use super::record::{self, Bad, HEAD, Kind, Raw};
 use super::report::Damage;
 use super::segment::{BadHeader, HEADER, Header, number_of};
@@ -200,9 +201,9 @@ impl SegmentReader {
 fn makes_sense(kind: Kind, payload: &[u8]) -> bool {
     match kind {
         Kind::Message => record::read_message(payload).is_ok(),
-        Kind::Entries => record::read_entries(payload).is_ok(),
+        Kind::Entries => queue_record::read_entries(payload).is_ok(),
         Kind::Changes => {
-            record::read_changes(payload).is_ok_and(|(_, mut changes)| changes.all(|change| change.is_ok()))
+            queue_record::read_changes(payload).is_ok_and(|(_, mut changes)| changes.all(|change| change.is_ok()))
         }
         Kind::Session => super::session_record::read_session(payload).is_ok(),
         Kind::Ended => record::read_ended(payload).is_ok(),

@@ -83,8 +83,6 @@ pub struct Store {
     writer: Mutex<Writer>,
     /// Held while files are synced or deleted.
     syncing: Mutex<()>,
-    /// Held while a segment is cleaned.
-    cleaning: Mutex<()>,
     written_at: Mutex<WrittenAt>,
     kept_lock: Mutex<()>,
     kept: Condvar,
@@ -150,7 +148,6 @@ impl Store {
             spare: Mutex::new(Spare { segment: None, is_reserve: false, next: active + 1 }),
             writer: Mutex::default(),
             syncing: Mutex::default(),
-            cleaning: Mutex::default(),
             written_at: Mutex::new(WrittenAt { lsn: 0, segment: active, offset: segment::HEADER }),
             kept_lock: Mutex::default(),
             kept: Condvar::new(),

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Store;
 use super::bytes::{VARINT_32_MAX, put_bytes, put_varint};
 use super::log::Log;
+use super::queue_record;
 use super::record::{self, HEAD, Kind};
 use super::session_record::put_session;
 use super::slots::Body;
@@ -82,7 +83,7 @@ impl Store {
     /// Appends changes of a queue. `Done` and `Released` refer to a body once less, which is all there is to do for queue 0:
     /// a session that is not kept.
     pub fn append_changes(&self, queue: QueueId, changes: &[Change]) -> Appended {
-        let bound = changes.iter().map(record::change_bound).sum();
+        let bound = changes.iter().map(queue_record::change_bound).sum();
         let mut log = self.log.lock();
         if queue == 0 {
             release(&mut log, changes);
@@ -90,13 +91,13 @@ impl Store {
         }
         let appended = self.append_of_queue(&mut log, Kind::Changes, queue, bound, |log| {
             for change in changes {
-                let subject = record::subject(change);
+                let subject = queue_record::subject(change);
                 let seq = subject.map_or(0, |slot| log.slots.seq(slot));
                 // What is about a body that is not stored is nothing to store.
                 if subject.is_some() && seq == 0 {
                     continue;
                 }
-                record::put_change(&mut log.buffer, change, seq);
+                queue_record::put_change(&mut log.buffer, change, seq);
             }
         });
         release(&mut log, changes);
@@ -126,7 +127,7 @@ impl Store {
     /// They replace all that the queue has of the slots they name: whoever names one entry of a slot names all entries of
     /// this slot that the queue has, in the same call.
     pub fn append_entries(&self, queue: QueueId, entries: &[EntrySnapshot<'_>]) -> Appended {
-        let bound = entries.iter().map(|entry| record::entry_bound(entry.identifiers.len())).sum();
+        let bound = entries.iter().map(|entry| queue_record::entry_bound(entry.identifiers.len())).sum();
         self.append_of_queue(&mut self.log.lock(), Kind::Entries, queue, bound, |log| {
             for entry in entries {
                 let seq = log.slots.seq(entry.slot);
@@ -134,7 +135,7 @@ impl Store {
                     continue;
                 }
                 let delivery = (entry.qos, entry.retain, entry.identifiers);
-                record::put_entry(&mut log.buffer, seq, delivery, entry.state);
+                queue_record::put_entry(&mut log.buffer, seq, delivery, entry.state);
             }
         })
     }
@@ -156,7 +157,7 @@ impl Store {
     pub fn append_received(&self, queue: QueueId, ids: &[u16]) -> Appended {
         self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, ids.len() * 3, |log| {
             for &id in ids {
-                record::put_received(&mut log.buffer, id);
+                queue_record::put_received(&mut log.buffer, id);
             }
         })
     }
@@ -169,7 +170,7 @@ impl Store {
     ) -> Appended {
         let mut payload = Vec::new();
         for (filter, options) in subscriptions {
-            record::put_subscription(&mut payload, filter, *options);
+            queue_record::put_subscription(&mut payload, filter, *options);
         }
         self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, payload.len(), |log| {
             log.buffer.extend_from_slice(&payload);

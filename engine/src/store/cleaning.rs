@@ -69,10 +69,10 @@ impl Store {
             || (is_refusing && total > live + 2 * self.segment_bytes)
     }
 
-    /// Cleans the oldest segment and deletes it; `between` is called often, for what cannot wait until the end. False:
+    /// Cleans the oldest segment and deletes it; `between` is called often, for what cannot wait until the end. Only one
+    /// thread at a time may do so, which is the keeper. False:
     /// there is nothing that can be cleaned now.
     pub(super) fn clean_oldest(&self, owner: Option<&dyn Owner>, between: &mut dyn FnMut()) -> io::Result<bool> {
-        let _turn = self.cleaning.lock();
         let oldest = {
             let log = self.log.lock();
             if log.segments.len() < 2 || self.backups.load(Ordering::Acquire) > 0 {

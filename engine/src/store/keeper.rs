@@ -135,8 +135,10 @@ impl Store {
         while wishes.rounds_done < round && !wishes.is_stopped {
             self.woken.wait(&mut wishes);
         }
+        let is_done = wishes.rounds_done >= round;
         match wishes.round_failure.take() {
             Some(error) => Err(error),
+            None if !is_done => Err(io::Error::other("the store was stopped")),
             None => Ok((before, self.file_bytes.load(Ordering::Relaxed))),
         }
     }
@@ -153,8 +155,7 @@ impl Store {
     }
 
     fn seal(&self) -> io::Result<Vec<String>> {
-        // A cleaning or a deletion that is under way ends first.
-        drop(self.cleaning.lock());
+        // A deletion that is under way ends first. Cleaning may go on, as it deletes nothing now.
         drop(self.syncing.lock());
         let (names, end) = {
             let mut log = self.log.lock();

@@ -5,7 +5,7 @@
 //! cut into segments, and room comes back by cleaning the oldest.
 //!
 //! ```text
-//! append_*      under the log's lock, into a buffer   append.rs, metadata.rs, log.rs, record.rs
+//! append_*      under the log's lock, into a buffer   append.rs, metadata.rs, log.rs, *record.rs
 //! commit        buffer to file, under the writer's    writer.rs
 //! load          a body back, by its slot              bodies.rs, slots.rs
 //! keeper        a thread: spare, sync, clean, retry   keeper.rs, room.rs, cleaning.rs
@@ -24,6 +24,7 @@ mod disk;
 mod keeper;
 mod log;
 mod metadata;
+mod queue_record;
 mod record;
 mod recovery;
 mod repair;
@@ -83,8 +84,6 @@ pub struct Store {
     writer: Mutex<Writer>,
     /// Held while files are synced or deleted.
     syncing: Mutex<()>,
-    /// Held while a segment is cleaned.
-    cleaning: Mutex<()>,
     written_at: Mutex<WrittenAt>,
     kept_lock: Mutex<()>,
     kept: Condvar,
@@ -153,7 +152,6 @@ impl Store {
             spare: Mutex::new(Spare { segment: None, is_reserve: false, next: active + 1 }),
             writer: Mutex::default(),
             syncing: Mutex::default(),
-            cleaning: Mutex::default(),
             written_at: Mutex::new(WrittenAt { lsn, segment: active, offset }),
             kept_lock: Mutex::default(),
             kept: Condvar::new(),

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use super::disk::Disk;
 use super::log::LogSegment;
-use super::record::{Bad, Kind};
+use super::record::{self, Bad, Kind};
 use super::replay::Replay;
 use super::report::{Damage, Report};
 use super::room::segment_size;
 use super::scan::{self, Found, Listing, SegmentReader, failed};
 use super::segment::{BadHeader, HEADER, Header, Segment, random_salt};
-use super::types::{OpenError, Options, Recovered, Recovery, SegmentNo};
+use super::types::{OpenError, Options, Recovered, Recovery, SegmentNo, SyncMode};
 use super::{Store, repair};
 
 /// Bytes that are zeroed at once.
@@ -28,6 +28,8 @@ pub(super) struct Walk {
     pub read: Vec<(Found, Header, u64)>,
     /// Where reading ended in the last of them, or at the start of a segment that is not among them.
     pub stop: (SegmentNo, u64),
+    /// Everything before this position was synced, as the log says.
+    synced: (SegmentNo, u64),
     pub records: u64,
     pub bytes: u64,
     /// The oldest segment that is needed.
@@ -65,7 +67,7 @@ impl Store {
             missing: replayed.missing,
             took: began.elapsed(),
         };
-        let (segments, bytes) = continue_log(&*disk, &options, walk.read, salt)?;
+        let (segments, bytes) = continue_log(&*disk, &options, walk, salt)?;
         let (mut log, sessions, retained) = replayed.into_log(segments, options.cache_bytes);
         log.begin_behind_what_was_read();
         let store = Arc::new(Self::new(disk, &options, log, bytes));
@@ -116,7 +118,8 @@ pub(super) fn walk(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Re
 
 fn walk_segments(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Result<Walk> {
     let first = segments.first().map_or(1, |found| found.number);
-    let mut walk = Walk { read: Vec::new(), stop: (first, 0), records: 0, bytes: 0, oldest: 1, damage: None };
+    let mut walk =
+        Walk { read: Vec::new(), stop: (first, 0), synced: (0, 0), records: 0, bytes: 0, oldest: 1, damage: None };
     for (index, found) in segments.iter().enumerate() {
         let rest = &segments[index..];
         let expected = first + index as SegmentNo;
@@ -171,6 +174,11 @@ fn read_segment(found: &Found, salt: u32, end: Option<u64>, walk: &mut Walk, rep
             let what = "this record has a sound checksum and makes no sense".into();
             walk.damage = Some(Damage { file: found.name.clone(), offset, what });
             return Ok(false);
+        }
+        if raw.kind == Kind::Synced
+            && let Ok(synced) = record::read_synced(raw.payload)
+        {
+            walk.synced = walk.synced.max(synced);
         }
         walk.records += 1;
         walk.oldest = walk.oldest.max(scan::told_oldest(raw));
@@ -237,18 +245,37 @@ fn zero(found: &Found, offset: u64) -> io::Result<()> {
     found.file.sync()
 }
 
+/// Writes again what the log does not say is synced. If a sync failed and then the process ended, the system takes it for
+/// synced, and nobody knows any more that it is not.
+fn write_again(found: &Found, from: u64, end: u64) -> io::Result<()> {
+    let mut bytes = vec![0; PIECE];
+    let mut at = from;
+    while at < end {
+        let size = (end - at).min(PIECE as u64) as usize;
+        found.file.read_at(&mut bytes[..size], at)?;
+        found.file.write_at(&bytes[..size], at)?;
+        at += size as u64;
+    }
+    Ok(())
+}
+
 /// The segments that were read, synced, and a new one behind them; and the bytes of their files.
 fn continue_log(
     disk: &dyn Disk,
     options: &Options,
-    read: Vec<(Found, Header, u64)>,
+    walk: Walk,
     salt: u32,
 ) -> Result<(VecDeque<LogSegment>, u64), OpenError> {
     let mut segments = VecDeque::new();
     let mut bytes = 0;
-    for (found, header, end) in read {
+    for (found, header, end) in walk.read {
+        let cannot = || format!("cannot sync {}", found.name);
+        if options.sync != SyncMode::Never && (found.number, end) > walk.synced {
+            let from = if found.number == walk.synced.0 { walk.synced.1 } else { 0 };
+            write_again(&found, from, end).map_err(failed(cannot()))?;
+        }
         // After the end of a process, what it wrote may still be on its way to the disk.
-        found.file.sync().map_err(failed(format!("cannot sync {}", found.name)))?;
+        found.file.sync().map_err(failed(cannot()))?;
         let segment = Arc::new(Segment::found(&header, found.file, end));
         bytes += segment.size;
         segments.push_back(LogSegment { end, ..LogSegment::new(segment, None) });

@@ -160,7 +160,7 @@ fn examine_segment(
             continue;
         }
         let start = reader.offset();
-        let next = reader.resync(start)?.or(end.filter(|&end| end > start));
+        let next = reader.resync(start, false)?.or(end.filter(|&end| end > start));
         last = start;
         let Some(next) = next else { break };
         let is_beyond = end.is_some_and(|end| next >= end);

@@ -13,7 +13,8 @@ use super::append::{message_size, to_millis};
 use super::bytes::Malformed;
 use super::log::{Log, LogSegment, ValuePlace};
 use super::metadata::live_bytes;
-use super::record::{self, ChangeRecord, Delivery, EntryRecord, Kind, MessageRecord, Raw};
+use super::queue_record::{self, ChangeRecord, Delivery, EntryRecord};
+use super::record::{self, Kind, MessageRecord, Raw};
 use super::session_record::read_session;
 use super::slots::{Body, Slots};
 use super::types::{
@@ -142,14 +143,14 @@ impl Replay {
         match raw.kind {
             Kind::Message => self.message(&record::read_message(raw.payload)?, segment, offset, len)?,
             Kind::Changes => {
-                let (queue, changes) = record::read_changes(raw.payload)?;
+                let (queue, changes) = queue_record::read_changes(raw.payload)?;
                 let (queue, bodies) = self.queue(queue);
                 for change in changes {
                     queue.change(bodies, change?, segment);
                 }
             }
             Kind::Entries => {
-                let (queue, entries) = record::read_entries(raw.payload)?;
+                let (queue, entries) = queue_record::read_entries(raw.payload)?;
                 let (queue, bodies) = self.queue(queue);
                 queue.replace_entries(bodies, entries, segment);
             }

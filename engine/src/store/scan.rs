@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::{Disk, File};
+use super::queue_record;
 use super::record::{self, Bad, HEAD, Kind, Raw};
 use super::report::Damage;
 use super::segment::{BadHeader, HEADER, Header, number_of};
@@ -141,7 +142,7 @@ impl SegmentReader {
 
     /// Makes sure that so many bytes are there, if the file has them.
     fn fill(&mut self, needed: usize) -> io::Result<()> {
-        self.bytes.drain(..self.at);
+        self.bytes.drain(..self.at.min(self.bytes.len()));
         self.start += self.at as u64;
         self.at = 0;
         let have = self.bytes.len();
@@ -156,8 +157,9 @@ impl SegmentReader {
 
     /// Looks for the next record behind an offset at which there is none, and goes on there. `None`: there are no more.
     ///
-    /// Every offset is tried. That the payload makes sense is looked at first, as that is cheap, then the crc.
-    pub fn resync(&mut self, after: u64) -> io::Result<Option<u64>> {
+    /// Every offset is tried. That the payload makes sense is looked at first, as that is cheap, then the crc. With
+    /// `marks_only` only records of syncs count: they are short, so whatever somebody published takes no long time.
+    pub fn resync(&mut self, after: u64, marks_only: bool) -> io::Result<Option<u64>> {
         self.seek(after);
         loop {
             self.at += 1;
@@ -170,10 +172,18 @@ impl SegmentReader {
                     return Ok(None);
                 }
             }
+            // The last byte of a head is the kind, which is never 0: zeros are passed over at once.
+            let kinds = &self.bytes[self.at + HEAD - 1..];
+            let Some(zeros) = kinds.iter().position(|&byte| byte != 0) else {
+                self.at = self.bytes.len() - HEAD;
+                continue;
+            };
+            self.at += zeros;
             let head = &self.bytes[self.at..self.at + HEAD];
             let Some(kind) = Kind::from_byte(head[8]) else { continue };
             let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-            if length == 0 || self.offset() + (HEAD + length) as u64 > self.size {
+            let is_mark = kind == Kind::Synced && HEAD + length <= record::MARK_MAX;
+            if length == 0 || (marks_only && !is_mark) || self.offset() + (HEAD + length) as u64 > self.size {
                 continue;
             }
             if self.bytes.len() < self.at + HEAD + length {
@@ -191,9 +201,9 @@ impl SegmentReader {
 fn makes_sense(kind: Kind, payload: &[u8]) -> bool {
     match kind {
         Kind::Message => record::read_message(payload).is_ok(),
-        Kind::Entries => record::read_entries(payload).is_ok(),
+        Kind::Entries => queue_record::read_entries(payload).is_ok(),
         Kind::Changes => {
-            record::read_changes(payload).is_ok_and(|(_, mut changes)| changes.all(|change| change.is_ok()))
+            queue_record::read_changes(payload).is_ok_and(|(_, mut changes)| changes.all(|change| change.is_ok()))
         }
         Kind::Session => super::session_record::read_session(payload).is_ok(),
         Kind::Ended => record::read_ended(payload).is_ok(),
@@ -202,7 +212,7 @@ fn makes_sense(kind: Kind, payload: &[u8]) -> bool {
         Kind::Synced => record::read_synced(payload).is_ok(),
         Kind::Started => record::read_started(payload).is_ok(),
         Kind::Oldest => record::read_oldest(payload).is_ok(),
-        Kind::Lost => true,
+        Kind::Lost => payload.iter().all(|&byte| byte == 0),
     }
 }
 
@@ -257,17 +267,13 @@ pub(super) fn is_synced_beyond(segments: &[Found], salt: u32, position: (Segment
     for found in segments.iter().filter(|found| found.number >= position.0) {
         let from = if found.number == position.0 { position.1.max(HEADER) } else { HEADER };
         let mut reader = SegmentReader::new(found, salt, from);
-        loop {
-            if let Ok((_, raw)) = reader.next()? {
-                let is_mark = raw.kind == Kind::Synced;
-                if is_mark && record::read_synced(raw.payload).is_ok_and(|synced| synced > position) {
-                    return Ok(true);
-                }
-            } else {
-                let at = reader.offset();
-                if reader.resync(at)?.is_none() {
-                    break;
-                }
+        let mut at = from;
+        while let Some(found) = reader.resync(at, true)? {
+            at = found;
+            if let Ok((_, raw)) = reader.next()?
+                && record::read_synced(raw.payload).is_ok_and(|synced| synced > position)
+            {
+                return Ok(true);
             }
         }
     }

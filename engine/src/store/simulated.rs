@@ -12,6 +12,7 @@ use super::disk::{Disk, File};
 const SECTOR: usize = 512;
 
 /// What a file holds: now, and after a loss of power.
+#[derive(Clone)]
 struct Content {
     now: Vec<u8>,
     /// Sectors that differ from what is safe, and what is safe of them.
@@ -84,9 +85,9 @@ impl SimulatedDisk {
         Arc::default()
     }
 
-    /// The disk after the end of the process: all that was written is there.
+    /// The disk after the end of the process: all that was written is there, and as little of it is synced as before.
     pub fn kill(&self) -> Arc<Self> {
-        self.copy(|file| file.content.lock().now.clone())
+        self.copy(|file| file.content.lock().clone())
     }
 
     /// The disk after a loss of power: of what was not synced, each sector is there or not.
@@ -118,16 +119,16 @@ impl SimulatedDisk {
                     bytes[start..start + safe.len()].copy_from_slice(safe);
                 }
             }
-            bytes
+            Content::new(bytes)
         })
     }
 
-    fn copy(&self, mut bytes: impl FnMut(&SimulatedFile) -> Vec<u8>) -> Arc<Self> {
+    fn copy(&self, mut content: impl FnMut(&SimulatedFile) -> Content) -> Arc<Self> {
         let faults = Arc::new(Faults::default());
         let files = &self.directory.lock().files;
         let files = files
             .iter()
-            .map(|(name, file)| (name.clone(), Arc::new(SimulatedFile::new(bytes(file), faults.clone()))))
+            .map(|(name, file)| (name.clone(), Arc::new(SimulatedFile::new(content(file), faults.clone()))))
             .collect();
         Arc::new(Self {
             directory: Mutex::new(Directory { files, changes: Vec::new() }),
@@ -168,7 +169,7 @@ impl SimulatedDisk {
 
     /// Puts bytes into the place of a file, safely.
     pub fn set_bytes(&self, name: &str, bytes: Vec<u8>) {
-        let file = Arc::new(SimulatedFile::new(bytes, self.faults.clone()));
+        let file = Arc::new(SimulatedFile::new(Content::new(bytes), self.faults.clone()));
         self.directory.lock().files.insert(name.into(), file);
     }
 
@@ -197,7 +198,7 @@ impl Disk for SimulatedDisk {
         if directory.files.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let file = Arc::new(SimulatedFile::new(vec![0; size as usize], self.faults.clone()));
+        let file = Arc::new(SimulatedFile::new(Content::new(vec![0; size as usize]), self.faults.clone()));
         directory.files.insert(name.into(), file.clone());
         directory.changes.push(Change::Created(name.into()));
         Ok(file)
@@ -228,9 +229,15 @@ impl Disk for SimulatedDisk {
     }
 }
 
+impl Content {
+    /// Bytes that are safe.
+    fn new(now: Vec<u8>) -> Self {
+        Self { now, unsafe_sectors: BTreeMap::new(), forgotten: BTreeMap::new() }
+    }
+}
+
 impl SimulatedFile {
-    fn new(now: Vec<u8>, faults: Arc<Faults>) -> Self {
-        let content = Content { now, unsafe_sectors: BTreeMap::new(), forgotten: BTreeMap::new() };
+    fn new(content: Content, faults: Arc<Faults>) -> Self {
         Self { content: Mutex::new(content), faults }
     }
 }

@@ -98,6 +98,9 @@ pub struct Appended {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// One more entry, for a body that was pinned for it with [`super::Store::pin`].
+    ///
+    /// Not while an entry of the same body waits in the same queue: the log names entries that wait by their body, so it
+    /// could mistake one for the other. Such a message is stored anew.
     Queued {
         /// The body.
         slot: Slot,

@@ -237,3 +237,20 @@ fn messages_that_look_like_records_are_none_to_a_search() {
     assert_eq!(waiting(&store, &recovered, queue), [b"first".to_vec()]);
     assert!(recovered.report.cut.is_some());
 }
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_when_the_store_is_opened() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new();
+        let (store, _) = open(&disk, SyncMode::Interval);
+        let queue = new_session(&store, "client");
+        publish(&store, &[1; 2_000], &[queue]).unwrap();
+        flush(&store);
+        let disk = disk.kill();
+        let (store, _) = open(&disk, SyncMode::Interval);
+        publish(&store, &[2; 2_000], &[queue]).unwrap();
+        store.stop();
+        let (store, recovered) = open(&disk.crash(&mut Random(seed)), SyncMode::Interval);
+        assert_eq!(waiting(&store, &recovered, queue), [vec![1; 2_000], vec![2; 2_000]]);
+    }
+}

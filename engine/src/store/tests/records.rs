@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
-use super::super::record::{self, Bad, ChangeRecord, Delivery, EntryRecord, HEAD, Kind, Raw};
+use super::super::queue_record::{self, ChangeRecord, Delivery, EntryRecord};
+use super::super::record::{self, Bad, HEAD, Kind, Raw};
 use super::super::replay::Replay;
 use super::super::session_record::{put_session, read_session};
 use super::super::*;
@@ -103,10 +104,10 @@ proptest! {
         for entry in &entries {
             let Delivery { qos, retain, identifiers } = &entry.delivery;
             let before = payload.len();
-            record::put_entry(&mut payload, entry.seq, (*qos, *retain, identifiers), entry.state);
-            prop_assert!(payload.len() - before <= record::entry_bound(identifiers.len()));
+            queue_record::put_entry(&mut payload, entry.seq, (*qos, *retain, identifiers), entry.state);
+            prop_assert!(payload.len() - before <= queue_record::entry_bound(identifiers.len()));
         }
-        prop_assert_eq!(record::read_entries(&payload).unwrap(), (queue, entries));
+        prop_assert_eq!(queue_record::read_entries(&payload).unwrap(), (queue, entries));
     }
 
     #[test]
@@ -137,10 +138,10 @@ proptest! {
         super::super::bytes::put_varint(&mut payload, queue.into());
         for (change, _) in &changes {
             let before = payload.len();
-            record::put_change(&mut payload, change, seq);
-            prop_assert!(payload.len() - before <= record::change_bound(change));
+            queue_record::put_change(&mut payload, change, seq);
+            prop_assert!(payload.len() - before <= queue_record::change_bound(change));
         }
-        let (found_queue, found) = record::read_changes(&payload).unwrap();
+        let (found_queue, found) = queue_record::read_changes(&payload).unwrap();
         let found: Vec<_> = found.map(Result::unwrap).collect();
         prop_assert_eq!(found_queue, queue);
         prop_assert_eq!(found, changes.into_iter().map(|(_, wanted)| wanted).collect::<Vec<_>>());

@@ -11,7 +11,8 @@ const COUNT: u32 = 1_000_000;
 const BATCH: usize = 50;
 
 /// Time that this thread has had a processor, so that a busy machine does not count.
-struct Clock(Duration);
+#[derive(Clone, Copy)]
+struct Clock(u64);
 
 impl Clock {
     fn now() -> Self {
@@ -19,11 +20,15 @@ impl Clock {
         // SAFETY: the pointer is to a value that lives across the call.
         let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
         assert_eq!(outcome, 0);
-        Self(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default()))
+        Self(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
     }
 
-    fn elapsed(&self) -> Duration {
-        Self::now().0.saturating_sub(self.0)
+    fn elapsed(self) -> Duration {
+        self.until(Self::now())
+    }
+
+    fn until(self, later: Self) -> Duration {
+        Duration::from_nanos(later.0 - self.0)
     }
 }
 
@@ -48,7 +53,7 @@ fn measure(what: &str, store: &Store, count: u32, mut call: impl FnMut(u32)) {
         }
         let appended = Clock::now();
         store.commit(store.appended());
-        appending += appended.0.saturating_sub(began.0);
+        appending += began.until(appended);
         committing += appended.elapsed();
     }
     report(what, appending, count);

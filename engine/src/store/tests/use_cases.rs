@@ -135,16 +135,15 @@ fn a_copy_of_what_was_retained_before_does_not_come_back() {
         batch[0].place
     };
     let old = retain(b"old");
+    {
+        let mut log = store.log.lock();
+        store.roll(&mut log, 0);
+    }
     let new = retain(b"new");
     let mut model = Model::default();
     model.adopt(queue, super::session("client"), old);
     model.adopt_entry(queue, new);
     // Cleaning comes between the record that replaces it and the word that it was replaced.
-    store.log.lock().cut();
-    {
-        let mut log = store.log.lock();
-        store.roll(&mut log, 0);
-    }
     assert!(store.clean_all(&Mutex::new(model)).unwrap());
     store.drop_retained(old.slot);
     flush(&store);

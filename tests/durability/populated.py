@@ -7,6 +7,7 @@ from broker_process import Setting
 from durability.node import Node, StartNode, session_present
 from protocol.client import Network, unique
 from protocol.marks import V5
+from protocol.wire import Properties, Property
 
 __all__ = ["SETTINGS", "Populated", "populate"]
 
@@ -73,7 +74,9 @@ class Populated:
 def populate(node_with: StartNode, **settings: Setting) -> Populated:
     """Such a node, running, with all of it synced."""
     state = Populated(node_with({**SETTINGS, **settings}))
-    client = state.node.net.resume(V5, state.client_id)
+    # Longer than the tests take, which have copies of it.
+    lasting: Properties = [(Property.SESSION_EXPIRY_INTERVAL, 86_400)]
+    client = state.node.net.connect(V5, state.client_id, clean_start=False, properties=lasting)
     client.subscribe(state.topic, qos=1)
     client.disconnect()
     publisher = state.node.net.connect(V5)

@@ -121,6 +121,7 @@ def test_nothing_acknowledged_is_lost_by_a_disk_that_fails_for_a_while(
         for _ in range(50):
             offers.offer()
         before = set(offers.accepted)
+        assert offers.open or offers.refused
     wait_until(offers.all_answered, "every message is accepted or refused")
     wait_until(offers.is_accepted, "messages are accepted again")
     assert before <= set(offers.accepted)
@@ -176,17 +177,19 @@ def test_a_disk_on_which_no_file_can_be_made_refuses_before_it_is_too_late(node_
     assert offers.arrived() == offers.accepted
 
 
-def test_a_file_that_cannot_be_removed_does_no_harm(node_with: StartNode) -> None:
+def test_files_that_cannot_be_removed_cost_no_message(node_with: StartNode) -> None:
     node = node_with({**SETTINGS, "max_offline_messages": -1}, faults=True)
     assert node.faults is not None
     offers = Offers(node)
     with node.faults.failing("remove"):
         for _ in range(3):
             for _ in range(100):
-                assert offers.publisher.publish(offers.topic, b"1 " + b" " * 4_000, qos=1) == 0
-            offers.accepted = [1] * 100
+                # It is up to the broker whether it refuses meanwhile.
+                offers.offer_and_wait(padding=b" " * 4_000)
             assert offers.arrived() == offers.accepted
-    offers.accepted.clear()
+            offers.accepted.clear()
+        kept = len(node.segments())
+    wait_until(lambda: len(node.segments()) < kept, "the files are removed")
     wait_until(offers.is_accepted, "messages are accepted")
     node.restart("kill")
     assert offers.arrived() == offers.accepted
@@ -226,14 +229,17 @@ def test_pubrec_is_held_like_puback(node_with: StartNode, sync: str) -> None:
     offers = Offers(node)
     publisher = node.net.resume(V5, unique())
     with node.faults.failing("write"):
-        publisher.send(requests.publish(V5, offers.topic, b"1", qos=2, packet_id=1))
-        assert publisher.poll(Pubrec, 0.3) is None
-    pubrec = publisher.expect(Pubrec)
-    assert pubrec.code == 0
-    publisher.acknowledge(PacketType.PUBREL, pubrec.packet_id)
+        publisher.send(requests.publish(V5, offers.topic, b"1 ", qos=2, packet_id=1))
+        pubrec = publisher.poll(Pubrec, 0.3)
+        # The broker may have met the fault by itself before.
+        assert pubrec is None or pubrec.code >= 0x80
+    if pubrec is None:
+        assert publisher.expect(Pubrec).code == 0
+        publisher.acknowledge(PacketType.PUBREL, 1)
+        offers.accepted = [1]
+    wait_until(offers.is_accepted, "messages are accepted again")
     node.restart("kill")
-    offers.accepted = [1]
-    assert offers.arrived() == [1]
+    assert offers.arrived() == offers.accepted
 
 
 def test_what_a_publisher_is_owed_is_not_given_up_with_its_connection(node_with: StartNode) -> None:

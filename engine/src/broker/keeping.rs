@@ -1,5 +1,6 @@
 //! What the store is told about sessions, and what is written there anew when it cleans up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::message::{Millis, Place};
@@ -67,6 +68,17 @@ impl Node {
         } else if !slots.is_empty() {
             cx.changes.extend(slots.into_iter().map(|slot| Change::Done { slot, number: 0 }));
             self.record(cx, state);
+        }
+    }
+
+    /// A name in the store that no session has. They begin again once four thousand million were given.
+    pub(super) fn new_queue(&self, store: &Store) -> QueueId {
+        loop {
+            let queue = store.new_queue();
+            if !self.queues.read().contains_key(&queue) {
+                return queue;
+            }
+            store.end_queue(queue, &mut std::iter::empty());
         }
     }
 
@@ -160,9 +172,14 @@ impl Owner for Node {
 const ENTRIES_AT_ONCE: usize = 4_096;
 
 /// Writes the entries anew that are in old segments; the lowest segment with an entry afterwards, 0 if there is none.
+///
+/// A message may be in a queue more than once: then all its entries are written, see [`Store::append_entries`].
 fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_to: SegmentNo) -> SegmentNo {
     let is_old = |place: Place| place.is_stored() && place.segment <= up_to;
-    let under_way = state.session.window.iter().filter(|(_, slot)| is_old(slot.place)).map(|(number, slot)| {
+    let named: HashSet<u32, ahash::RandomState> =
+        state.session.places().filter(|&place| is_old(place)).filter_map(Place::body).collect();
+    let is_named = |place: Place| is_old(place) || place.body().is_some_and(|slot| named.contains(&slot));
+    let under_way = state.session.window.iter().filter(|(_, slot)| is_named(slot.place)).map(|(number, slot)| {
         let state = if slot.state == InflightState::AwaitingPubcomp {
             EntryState::Released(number)
         } else {
@@ -172,24 +189,28 @@ fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_t
         let slot_of_body = slot.place.body().unwrap_or(0);
         EntrySnapshot { slot: slot_of_body, qos, retain: slot.retain, identifiers: &slot.identifiers, state }
     });
-    let waiting = state.session.waiting().filter(|queued| is_old(queued.place)).map(|queued: &Queued| EntrySnapshot {
+    let waiting = state.session.waiting().filter(|queued| is_named(queued.place)).map(|queued: &Queued| EntrySnapshot {
         slot: queued.place.body().unwrap_or(0),
         qos: queued.qos,
         retain: queued.retain,
         identifiers: &queued.identifiers,
         state: EntryState::Waiting,
     });
-    let entries: Vec<EntrySnapshot<'_>> = under_way.chain(waiting).collect();
+    let mut entries: Vec<EntrySnapshot<'_>> = under_way.chain(waiting).collect();
+    entries.sort_by_key(|entry| entry.slot);
     let mut lowest = 0;
-    for some in entries.chunks(ENTRIES_AT_ONCE) {
+    let mut rest = &entries[..];
+    while !rest.is_empty() {
+        let (some, others) = rest.split_at(end_of_part(rest));
         let appended = store.append_entries(queue, some);
         lower(&mut lowest, appended.segment);
+        rest = others;
     }
     drop(entries);
     let rewritten = lowest;
     let mut visit = |place: &mut Place| {
         if place.is_stored() {
-            if place.segment <= up_to {
+            if is_named(*place) {
                 place.segment = rewritten;
             }
             lower(&mut lowest, place.segment);
@@ -202,6 +223,15 @@ fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_t
         visit(&mut queued.place);
     }
     lowest
+}
+
+/// How many entries go into the next record: about [`ENTRIES_AT_ONCE`], and all of a body.
+fn end_of_part(entries: &[EntrySnapshot<'_>]) -> usize {
+    let mut end = entries.len().min(ENTRIES_AT_ONCE);
+    while end < entries.len() && entries[end].slot != 0 && entries[end].slot == entries[end - 1].slot {
+        end += 1;
+    }
+    end
 }
 
 fn lower(lowest: &mut SegmentNo, segment: SegmentNo) {

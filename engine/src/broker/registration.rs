@@ -126,7 +126,7 @@ impl Node {
         let mut session = Session::new(self.new_session_id(), registration.identity.clone());
         let outlives = registration.expiry(&cx.settings) != Expiry::WithConnection;
         if let Some(store) = self.store().filter(|_| outlives && main.is_none()) {
-            session.queue = store.new_queue();
+            session.queue = self.new_queue(store);
         }
         let session = SessionRef::new(session, id.clone(), Receiver::Client, main);
         self.remember_queue(&session);

@@ -54,8 +54,8 @@ impl Host for Desk<'_> {
         unreachable!("the client does not unsubscribe")
     }
 
-    fn retained(&mut self, _: Millis, _: &str) -> Vec<Retained> {
-        Vec::new()
+    fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained> {
+        self.node.retained_matching("", filter, now, usize::MAX)
     }
 
     fn retained_count(&mut self) -> usize {
@@ -159,12 +159,16 @@ impl Broker {
     }
 
     fn publish(&mut self, number: u64, qos: u8) {
+        self.publish_to("t", number, qos, false);
+    }
+
+    fn publish_to(&mut self, topic: &str, number: u64, qos: u8, retain: bool) {
         self.node.refresh(&mut self.cx);
         let mut span = Vec::new();
         let mut payload = number.to_be_bytes().to_vec();
         payload.resize(8 + (number as usize % 5) * 100, 0);
-        let layout = Publication::compose(&mut span, b"t", &[], &payload);
-        let head = Head { layout, qos, retain: false, expires_at: NEVER, origin: 0 };
+        let layout = Publication::compose(&mut span, topic.as_bytes(), &[], &payload);
+        let head = Head { layout, qos, retain, expires_at: NEVER, origin: 0 };
         let message = Message::keep(&Publication { head, span: &span });
         let matched = self.node.publish_inside(&mut self.cx, &mut self.batch, &[("".into(), message)]);
         assert_eq!(matched, [1]);
@@ -385,4 +389,30 @@ fn a_queue_does_what_its_model_does_over_crashes() {
     for seed in 0..PROGRAMS {
         run(seed);
     }
+}
+
+#[test]
+fn a_message_that_waits_twice_in_a_queue_stays_twice_when_the_store_is_cleaned() {
+    let mut broker = Broker::start(SimulatedDisk::new());
+    let mut client = Client::default();
+    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+    let filters = [("t", options)];
+    let subscribe = |id| Packet::Subscribe(Subscribe::new(id, Properties::new(), &filters));
+    broker.attach();
+    broker.receive(&subscribe(1));
+    // The window is full, so what comes last waits.
+    for number in 1..=7 {
+        broker.publish(number, 1);
+    }
+    broker.publish_to("t", 8, 1, true);
+    // What comes now is in another segment.
+    broker.store.begin_backup().unwrap();
+    broker.store.end_backup();
+    broker.receive(&subscribe(2));
+    broker.store.compact().unwrap();
+    let mut broker = Broker::start(broker.kill());
+    finish(&mut broker, &mut client);
+    let got: Vec<u64> = client.got.iter().map(|&(number, _)| number).collect();
+    assert_eq!(got, [1, 2, 3, 4, 5, 6, 7, 8, 8]);
+    broker.store.stop();
 }

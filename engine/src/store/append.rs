@@ -31,15 +31,10 @@ impl Store {
     ///
     /// Each record is atomic: after a crash all queues of a message have it or none.
     pub fn append_messages(&self, batch: &mut [NewMessage<'_>]) -> Result<Lsn, Refusal> {
-        let (mut bound, mut largest) = (0, 0);
-        for message in &*batch {
-            let size = record::message_bound(message);
-            bound += size;
-            largest = largest.max(size);
-        }
+        let bound = batch.iter().map(record::message_bound).sum();
         let stored_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
         let mut log = self.log.lock();
-        if let Err(refusal) = self.admit(&log, bound, largest) {
+        if let Err(refusal) = self.admit(&log, bound) {
             drop(log);
             self.counters.refusals.fetch_add(batch.len() as u64, Ordering::Relaxed);
             return Err(refusal);

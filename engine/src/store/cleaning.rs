@@ -4,13 +4,14 @@
 //! all that it cancels is gone. The owners of queues write theirs again, bodies and metadata are copied here. Owners are
 //! called without any lock of the store.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::log::Log;
 use super::record::{self, Kind};
-use super::segment::Segment;
+use super::segment::{HEADER, Segment};
 use super::types::{QueueId, SegmentNo, Slot};
 use super::{Owner, Store};
 
@@ -38,12 +39,36 @@ struct Wanted {
 pub(super) struct Balance {
     /// Bytes of all segments.
     pub total: u64,
+    /// Bytes of all records in them.
+    pub used: u64,
     /// Estimate of those that are needed.
     pub live: u64,
+    /// The oldest segment.
+    pub oldest: SegmentNo,
     /// Whether the oldest segment has no bodies and metadata, and few queues.
     pub is_oldest_spent: bool,
     /// How many of the oldest segments hold nothing at all.
     pub dead: usize,
+}
+
+/// Why the oldest segment cannot be cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hindrance {
+    NothingSealed,
+    Backup,
+    Unwritten,
+    Held,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NothingSealed => "there is only one file",
+            Self::Backup => "a backup is under way: try again when it is done",
+            Self::Unwritten => "there is no room on the disk for what has to be copied, or it cannot be written",
+            Self::Held => "a session could not be written again: the log says why",
+        })
+    }
 }
 
 impl Store {
@@ -53,45 +78,77 @@ impl Store {
         let queues: usize = log.holders.values().map(Vec::len).sum();
         let live = log.live() + log.slots.refs() * ENTRY_ESTIMATE + queues as u64 * QUEUE_ESTIMATE;
         let total = log.segments.iter().map(|entry| entry.segment.size).sum();
+        let sealed = log.segments.iter().take(log.segments.len() - 1);
+        let used = sealed.map(|entry| entry.end - HEADER).sum::<u64>() + log.offset() - HEADER;
         let oldest = &log.segments[0];
         let held: usize = log.holders.range(..=oldest.segment.number).map(|(_, queues)| queues.len()).sum();
         let is_oldest_spent =
             log.segments.len() > 1 && oldest.live == 0 && held as u64 * QUEUE_ESTIMATE <= oldest.segment.size / 16;
-        Balance { total, live, is_oldest_spent, dead: log.dead() }
+        Balance { total, used, live, oldest: oldest.segment.number, is_oldest_spent, dead: log.dead() }
     }
 
-    /// Whether cleaning would bring back room that is wanted.
+    /// Whether cleaning would bring back much room for little work.
     pub(super) fn wants_cleaning(&self, balance: &Balance) -> bool {
         let Balance { total, live, is_oldest_spent, .. } = *balance;
-        let is_refusing = self.room.load(Ordering::Relaxed) != 0 || self.tight.load(Ordering::Relaxed) != 0;
-        is_oldest_spent
-            || total > 2 * live + SLACK_SEGMENTS * self.segment_bytes
-            || (is_refusing && total > live + 2 * self.segment_bytes)
+        is_oldest_spent || total > 2 * live + SLACK_SEGMENTS * self.segment_bytes
     }
 
-    /// Cleans the oldest segment and deletes it; `between` is called often, for what cannot wait until the end. Only one
-    /// thread at a time may do so, which is the keeper. False:
-    /// there is nothing that can be cleaned now.
-    pub(super) fn clean_oldest(&self, owner: Option<&dyn Owner>, between: &mut dyn FnMut()) -> io::Result<bool> {
+    /// Cleans the oldest segment and deletes it, or says why that is not possible now; `between` is called often, for
+    /// what cannot wait until the end. Only one thread at a time may do so, which is the keeper.
+    pub(super) fn clean_oldest(
+        &self,
+        owner: Option<&dyn Owner>,
+        between: &mut dyn FnMut(),
+    ) -> io::Result<Option<Hindrance>> {
+        self.with_the_whole_reserve(|| self.try_to_clean_oldest(owner, between))
+    }
+
+    /// Deletes the oldest segments as far as nothing in them is needed.
+    pub(super) fn delete_dead(&self) -> io::Result<()> {
+        // What made them superfluous is written first. If that cannot be, nothing is deleted.
+        self.with_the_whole_reserve(|| self.sync(true))
+    }
+
+    fn with_the_whole_reserve<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.is_cleaning.store(true, Ordering::Relaxed);
+        let outcome = work();
+        self.is_cleaning.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    fn try_to_clean_oldest(
+        &self,
+        owner: Option<&dyn Owner>,
+        between: &mut dyn FnMut(),
+    ) -> io::Result<Option<Hindrance>> {
         let oldest = {
             let log = self.log.lock();
-            if log.segments.len() < 2 || self.backups.load(Ordering::Acquire) > 0 {
-                return Ok(false);
+            if log.segments.len() < 2 {
+                return Ok(Some(Hindrance::NothingSealed));
             }
             log.segments[0].segment.clone()
         };
+        if self.backups.load(Ordering::Acquire) > 0 {
+            return Ok(Some(Hindrance::Backup));
+        }
         // What is copied is read from the file.
-        if !self.write(self.end(), false) {
-            return Ok(false);
+        if !self.write(self.end(), true) {
+            return Ok(Some(Hindrance::Unwritten));
         }
         if !self.rewrite_holders(owner, oldest.number, between) {
-            return Ok(false);
+            return Ok(Some(Hindrance::Held));
         }
         self.copy_bodies(&oldest, between)?;
         self.copy_metadata(&oldest, between)?;
-        // Nothing of it is needed now. This syncs the copies, then deletes it.
+        // Nothing of it is needed now. This writes and syncs the copies, then deletes it.
         self.sync(true)?;
-        Ok(self.log.lock().segments[0].segment.number > oldest.number)
+        let is_gone = self.log.lock().segments[0].segment.number > oldest.number;
+        let is_written = self.written.load(Ordering::Acquire) >= self.end();
+        Ok(match (is_gone, is_written) {
+            (true, _) => None,
+            (false, true) => Some(Hindrance::Held),
+            (false, false) => Some(Hindrance::Unwritten),
+        })
     }
 
     /// Lets the owners of all queues that may have something up to a segment write it again. False: not all could.

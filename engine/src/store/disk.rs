@@ -13,7 +13,7 @@ pub trait Disk: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Creates a file that must not exist and reserves `size` bytes of zeros for it.
     fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn File>>;
-    /// Opens a file.
+    /// Opens a file, for reading only where that is all that is possible.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Removes a file. Those who have it open go on reading it.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -79,7 +79,12 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
+        let path = self.directory.join(name);
+        let file = match fs::OpenOptions::new().read(true).write(true).open(&path) {
+            // A check reads only, which is what a file system is made read-only for after an error.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => fs::File::open(&path)?,
+            opened => opened?,
+        };
         Ok(Arc::new(RealFile(file)))
     }
 

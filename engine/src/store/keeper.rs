@@ -6,14 +6,15 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cleaning::Balance;
-use super::types::{Event, Lsn, Refusal, SyncMode};
+use super::cleaning::{Balance, Hindrance};
+use super::types::{Event, Lsn, Refusal, SegmentNo, SyncMode};
 use super::{Owner, Store, encode_refusal};
 
 /// Time between two tries of something that failed.
 const RETRY: Duration = Duration::from_millis(200);
-/// Time between two looks at whether there is something to clean.
+/// Time between two looks at whether there is something to clean, and where room is tight.
 const CLEANING_LOOK: Duration = Duration::from_millis(500);
+const CLEANING_LOOK_TIGHT: Duration = Duration::from_millis(20);
 /// Time after a cleaning that could not be done.
 const CLEANING_PAUSE: Duration = Duration::from_secs(10);
 /// With a gain of less than a quarter of what is cleaned, cleaning waits until there is half as much again.
@@ -44,6 +45,18 @@ struct Keeper {
     clean_at: Instant,
     /// Below this size cleaning was found not to be worth it.
     poor_below: u64,
+    tightness: Option<Tightness>,
+}
+
+/// Cleaning while room is tight: in passes over all that there is.
+struct Tightness {
+    /// The last segment of the pass that is under way.
+    pass: Option<SegmentNo>,
+    has_passed: bool,
+    /// Bytes in use when it became tight, or after the last pass.
+    used: u64,
+    /// Of these what seemed to be superfluous: what the last pass did not win back.
+    residue: u64,
 }
 
 impl Store {
@@ -65,6 +78,7 @@ impl Store {
             retry_at: now,
             clean_at: now + CLEANING_LOOK,
             poor_below: 0,
+            tightness: None,
         };
         self.wishes.lock().is_stopped = false;
         let spawned = thread::Builder::new().name("store".into()).spawn(move || keeper.run());
@@ -119,6 +133,11 @@ impl Store {
 
     fn is_failing(&self) -> bool {
         self.is_write_failing.load(Ordering::Relaxed) || self.is_sync_failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits have to wait for the keeper.
+    fn is_held(&self) -> bool {
+        self.is_failing() || self.is_scarce.load(Ordering::Relaxed)
     }
 
     /// Cleans every segment that there is now, and returns the bytes of all files before and after.
@@ -177,28 +196,15 @@ impl Store {
         self.wake();
     }
 
-    /// Sees to it that there is a spare segment, and that publishes are refused or taken as the room demands.
+    /// Sees to it that there are a spare segment and the reserve, and that publishes are refused or taken as the room
+    /// demands.
     pub(super) fn keep_spare(&self) -> Option<io::Error> {
-        let (has_file, left) = {
-            let log = self.log.lock();
-            (log.active_ref().segment.file().is_some(), log.left())
-        };
-        if !has_file {
-            // Its file comes first, and the writer creates it.
+        if self.waits_for_file() {
+            // Its file comes first, and the writer gives it.
+            self.tight.store(encode_refusal(Some(Refusal::Full)), Ordering::Relaxed);
             return None;
         }
-        let mut spare = self.spare.lock();
-        if !self.is_within_quota(0) {
-            spare.is_reserve = true;
-            self.has_spare.store(false, Ordering::Relaxed);
-        }
-        let outcome = self.prepare(&mut spare, 0, true);
-        if outcome.is_err() {
-            // Bookkeeping may have what publishes may not. If that is not to be had either, it has what is left.
-            let _ = self.prepare(&mut spare, 0, false);
-        }
-        drop(spare);
-        match outcome {
+        match self.prepare(&mut self.spare.lock(), 0) {
             Ok(()) => {
                 self.tight.store(0, Ordering::Relaxed);
                 self.room.store(0, Ordering::Relaxed);
@@ -206,12 +212,21 @@ impl Store {
             }
             Err((refusal, error)) => {
                 self.tight.store(encode_refusal(Some(refusal)), Ordering::Relaxed);
-                if left < self.segment_bytes / 2 {
+                if !self.is_roomy.load(Ordering::Relaxed) {
                     self.room.store(encode_refusal(Some(refusal)), Ordering::Relaxed);
                 }
                 error
             }
         }
+    }
+
+    fn is_tight(&self) -> bool {
+        self.tight.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the active segment has no file yet, for want of room.
+    fn waits_for_file(&self) -> bool {
+        self.log.lock().active_ref().segment.file().is_none()
     }
 }
 
@@ -235,7 +250,7 @@ impl Keeper {
     fn wait(&self) -> (bool, Option<u64>) {
         let now = Instant::now();
         let mut until = self.sync_at.min(self.clean_at);
-        if self.store.is_failing() || self.store.tight.load(Ordering::Relaxed) != 0 {
+        if self.store.is_failing() || self.store.is_tight() {
             until = until.min(self.retry_at);
         }
         let mut wishes = self.store.wishes.lock();
@@ -264,7 +279,8 @@ impl Keeper {
             self.keep_spare(may_retry);
         }
         self.tell();
-        if was_failing && !store.is_failing() {
+        // Who is turned away at this very moment is told the next time.
+        if !store.is_held() && store.has_waiting.swap(false, Ordering::Relaxed) {
             (self.on_event)(Event::Kept);
         }
     }
@@ -296,7 +312,7 @@ impl Keeper {
     }
 
     fn keep_spare(&mut self, may_retry: bool) {
-        if self.store.tight.load(Ordering::Relaxed) != 0 && !may_retry {
+        if self.store.is_tight() && !may_retry {
             return;
         }
         let error = self.store.keep_spare();
@@ -346,11 +362,16 @@ impl Keeper {
         if now < self.clean_at {
             return;
         }
-        self.clean_at = now + CLEANING_LOOK;
-        let balance = self.store.balance();
-        let is_refusing = self.store.refusal().is_some();
-        let is_worth_it = is_refusing || balance.is_oldest_spent || balance.total >= self.poor_below;
-        if self.store.is_failing() || !is_worth_it || !self.store.wants_cleaning(&balance) {
+        let store = &self.store;
+        self.clean_at = now + if store.is_tight() { CLEANING_LOOK_TIGHT } else { CLEANING_LOOK };
+        // What fails for want of a file is what cleaning is to end.
+        if store.is_failing() && !store.waits_for_file() {
+            return;
+        }
+        let balance = store.balance();
+        let is_worth_it = balance.is_oldest_spent || balance.total >= self.poor_below;
+        let is_due = is_worth_it && store.wants_cleaning(&balance);
+        if !self.is_passing(&balance) && !is_due {
             return;
         }
         match self.clean(&balance) {
@@ -365,16 +386,39 @@ impl Keeper {
         }
     }
 
+    /// Whether everything is being cleaned because room is tight. A pass begins when there seems to be something to win,
+    /// or enough was appended to look for it, and ends with the segment that was the last one then.
+    fn is_passing(&mut self, balance: &Balance) -> bool {
+        if !self.store.is_tight() {
+            self.tightness = None;
+            return false;
+        }
+        let superfluous = balance.used.saturating_sub(balance.live);
+        let start = Tightness { pass: None, has_passed: false, used: balance.used, residue: 0 };
+        let tightness = self.tightness.get_or_insert(start);
+        if tightness.pass.is_some_and(|last| balance.oldest > last) {
+            *tightness = Tightness { pass: None, has_passed: true, used: balance.used, residue: superfluous };
+        }
+        let size = self.store.segment_bytes;
+        let is_due = superfluous > tightness.residue + size
+            || balance.used > tightness.used + size / 2
+            || (!tightness.has_passed && (self.store.waits_for_file() || self.store.is_held()));
+        if tightness.pass.is_none() && is_due {
+            tightness.pass = Some(self.store.log.lock().active_ref().segment.number);
+        }
+        tightness.pass.is_some()
+    }
+
     fn clean(&mut self, balance: &Balance) -> io::Result<bool> {
         if balance.dead > 0 {
             let before = self.store.file_bytes.load(Ordering::Relaxed);
-            self.store.sync(true)?;
+            self.store.delete_dead()?;
             return Ok(self.store.file_bytes.load(Ordering::Relaxed) < before);
         }
         let size = self.store.log.lock().segments[0].segment.size;
         let store = self.store.clone();
         let from = store.appended();
-        let is_cleaned = self.clean_oldest()?;
+        let is_cleaned = self.clean_oldest()?.is_none();
         let spent = (store.appended() - from).min(size);
         if is_cleaned && (size - spent) * POOR_GAIN < size {
             self.poor_below = balance.total + balance.total / 2;
@@ -384,7 +428,8 @@ impl Keeper {
         Ok(is_cleaned)
     }
 
-    fn clean_oldest(&mut self) -> io::Result<bool> {
+    /// Says why it was not cleaned, if it was not.
+    fn clean_oldest(&mut self) -> io::Result<Option<Hindrance>> {
         let store = self.store.clone();
         let owner = self.owner.upgrade();
         store.clean_oldest(owner.as_deref(), &mut || self.serve())
@@ -401,20 +446,15 @@ impl Keeper {
         self.store.woken.notify_all();
     }
 
-    fn clean_up_to(&mut self, up_to: u32) -> io::Result<()> {
-        {
-            // Also the active one: what it holds that is over is to go too.
-            let mut log = self.store.log.lock();
-            self.store.roll_if_there_is_room(&mut log)?;
-        }
-        loop {
-            if self.store.log.lock().segments[0].segment.number > up_to {
-                return Ok(());
-            }
-            if !self.clean_oldest()? {
-                return Err(io::Error::other("a backup is under way, or a session could not be written again"));
+    fn clean_up_to(&mut self, up_to: SegmentNo) -> io::Result<()> {
+        // Also the active one: what it holds that is over is to go too.
+        self.store.roll(&mut self.store.log.lock(), 0);
+        while self.store.log.lock().segments[0].segment.number <= up_to {
+            if let Some(reason) = self.clean_oldest()? {
+                return Err(io::Error::other(reason.to_string()));
             }
         }
+        Ok(())
     }
 }
 
@@ -422,6 +462,6 @@ impl Keeper {
 #[cfg(test)]
 impl Store {
     pub(super) fn clean_all(&self, owner: &dyn Owner) -> io::Result<bool> {
-        self.clean_oldest(Some(owner), &mut || {})
+        Ok(self.clean_oldest(Some(owner), &mut || {})?.is_none())
     }
 }

@@ -23,7 +23,7 @@ impl Store {
         let bound = HEAD + changes.iter().map(|(key, value)| record::metadata_bound(key, *value)).sum::<usize>();
         let mut log = self.log.lock();
         if changes.iter().any(|(_, value)| value.is_some())
-            && let Err(refusal) = self.admit(&log, bound, bound)
+            && let Err(refusal) = self.admit(&log, bound)
         {
             drop(log);
             self.counters.refusals.fetch_add(1, Ordering::Relaxed);
@@ -85,21 +85,22 @@ impl Store {
             let found: Vec<_> = keys.map(|(key, place)| (key.to_vec(), *place)).collect();
             found.into_iter().filter_map(|(key, place)| Some((key, place, log.value_record(&place)?))).collect()
         };
-        let mut values = Vec::with_capacity(found.len());
-        // Keys that were written together are often scanned together.
-        let mut last: Option<(RecordPlace, Vec<u8>)> = None;
-        for (key, place, record) in found {
-            let is_same = last
-                .as_ref()
-                .is_some_and(|(last, _)| (last.segment.number, last.offset) == (record.segment.number, record.offset));
-            if !is_same {
-                let bytes = self.fetch(&record)?;
-                last = Some((record.clone(), bytes));
+        // Keys that were written together are in one record, which is read once.
+        let mut order: Vec<usize> = (0..found.len()).collect();
+        order.sort_unstable_by_key(|&index| (found[index].2.segment.number, found[index].2.offset));
+        let mut values = vec![Vec::new(); found.len()];
+        let mut bytes = Vec::new();
+        let mut read = None;
+        for index in order {
+            let (_, place, record) = &found[index];
+            let here = (record.segment.number, record.offset);
+            if read != Some(here) {
+                bytes = self.fetch(record)?;
+                read = Some(here);
             }
-            let value = last.as_ref().and_then(|(_, bytes)| value_of(bytes, &place));
-            values.push((key, value.ok_or_else(|| damaged(&record))?));
+            values[index] = value_of(&bytes, place).ok_or_else(|| damaged(record))?;
         }
-        Ok(values)
+        Ok(found.into_iter().zip(values).map(|((key, ..), value)| (key, value)).collect())
     }
 }
 

@@ -105,10 +105,18 @@ pub struct Store {
     tight: AtomicU8,
     /// There is a spare segment that publishes may use.
     has_spare: AtomicBool,
+    /// Publishes may use what is left of the active segment: the reserve is whole.
+    is_roomy: AtomicBool,
+    /// The keeper is cleaning, and may use all of the reserve.
+    is_cleaning: AtomicBool,
+    /// Cleaning has used some of the reserve that is for it, and until it is there again only the keeper writes.
+    is_scarce: AtomicBool,
     is_directory_dirty: AtomicBool,
     is_write_failing: AtomicBool,
     is_sync_failing: AtomicBool,
     is_sync_wanted: AtomicBool,
+    /// A commit was turned away since the keeper last said that things are kept.
+    has_waiting: AtomicBool,
     /// Time of the first write after the last sync, 0 for none.
     unsynced_since_ms: AtomicU64,
     /// A failure that was not told yet.
@@ -139,17 +147,20 @@ struct Counters {
 
 impl Store {
     /// Puts a store together around a log that begins at `written_at`, and whose last segment is the active one.
-    fn new(disk: Arc<dyn Disk>, options: &Options, log: Log, file_bytes: u64) -> Self {
+    fn new(disk: Arc<dyn Disk>, options: &Options, log: Log, spare: Spare, file_bytes: u64) -> Self {
         let active = log.active_ref().segment.number;
+        let segment_bytes = room::segment_size(options.segment_bytes, options.max_bytes);
+        let file_bytes = file_bytes + spare.reserve_bytes(segment_bytes);
         let (lsn, offset) = (log.end(), log.offset());
         Self {
             disk,
             salt: log.active_ref().segment.salt,
-            segment_bytes: room::segment_size(options.segment_bytes, options.max_bytes),
+            segment_bytes,
             wall_base_ms: options.wall_base_ms,
             began: Instant::now(),
             log: Mutex::new(log),
-            spare: Mutex::new(Spare { segment: None, is_reserve: false, next: active + 1 }),
+            is_scarce: AtomicBool::new(spare.is_scarce()),
+            spare: Mutex::new(spare),
             writer: Mutex::default(),
             syncing: Mutex::default(),
             written_at: Mutex::new(WrittenAt { lsn, segment: active, offset }),
@@ -165,10 +176,13 @@ impl Store {
             room: AtomicU8::new(0),
             tight: AtomicU8::new(0),
             has_spare: AtomicBool::new(false),
+            is_roomy: AtomicBool::new(false),
+            is_cleaning: AtomicBool::new(false),
             is_directory_dirty: AtomicBool::new(true),
             is_write_failing: AtomicBool::new(false),
             is_sync_failing: AtomicBool::new(false),
             is_sync_wanted: AtomicBool::new(false),
+            has_waiting: AtomicBool::new(false),
             unsynced_since_ms: AtomicU64::new(0),
             failure: Mutex::default(),
             wishes: Mutex::default(),

@@ -13,7 +13,7 @@ use super::log::LogSegment;
 use super::record::{self, Bad, Kind};
 use super::replay::Replay;
 use super::report::{Damage, Report};
-use super::room::segment_size;
+use super::room::{Spare, segment_size};
 use super::scan::{self, Found, Listing, SegmentReader, failed};
 use super::segment::{BadHeader, HEADER, Header, Segment, random_salt};
 use super::types::{OpenError, Options, Recovered, Recovery, SegmentNo, SyncMode};
@@ -70,7 +70,10 @@ impl Store {
         let (segments, bytes) = continue_log(&*disk, &options, walk, salt)?;
         let (mut log, sessions, retained) = replayed.into_log(segments, options.cache_bytes);
         log.begin_behind_what_was_read();
-        let store = Arc::new(Self::new(disk, &options, log, bytes));
+        let size = segment_size(options.segment_bytes, options.max_bytes);
+        let spare = Spare::new(&*disk, log.active_ref().segment.number, size);
+        let spare = spare.map_err(failed("cannot read the store's reserve"))?;
+        let store = Arc::new(Self::new(disk, &options, log, spare, bytes));
         store.begin_log();
         report.took = began.elapsed();
         Ok((store, Recovered { sessions, retained, report }))
@@ -287,7 +290,8 @@ fn continue_log(
     match segment.create_file(disk) {
         Ok(_) => bytes += size,
         Err(error) if is_new => return Err(failed(format!("cannot create {}", segment.name()))(error)),
-        // A full disk is no reason not to open what is there. What is left of the last segment was held back for this.
+        // A full disk is no reason not to open what is there. It goes on in what is left of the last segment, and then in
+        // the reserve.
         Err(_) => {
             if let Some(last) = segments.back_mut() {
                 last.base = Some(0);

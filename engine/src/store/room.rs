@@ -1,16 +1,19 @@
 //! Room: segments for what is appended next, and who may still append when there is little of it.
 //!
-//! One segment is created ahead, the *spare*. Publishes are refused once no spare can be had and less than half of the
-//! active segment is left, so that the bookkeeping that frees room still finds some. Bookkeeping is never refused: what
-//! finds no room on the disk waits in memory for a segment whose file is still to be created.
+//! One segment is created ahead, the *spare*. Beside it some files are kept that nobody has written to, the *reserve*: they
+//! become segments when no other file can be had, because the disk is full or the quota is reached. Publishes are refused
+//! as soon as the reserve is not whole. Bookkeeping, which frees room, may take a part of it; the rest is for cleaning, which
+//! needs room for what it copies before it wins any. Bookkeeping is never refused: what finds no file, or comes while
+//! cleaning uses its own part, waits in memory, and with it the clients whom it concerns.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::disk::{Disk, File};
 use super::log::Log;
 use super::record::MARK_MAX;
-use super::segment::{HEADER, Segment};
+use super::segment::{HEADER, Segment, is_unused};
 use super::types::{Refusal, SegmentNo};
 use super::{Store, decode_refusal, encode_refusal};
 
@@ -19,18 +22,71 @@ pub(super) const SEGMENT_MIN: u64 = 64 * 1024;
 /// Largest, so that offsets fit into 32 bits even behind a record that got a segment of its own.
 pub(super) const SEGMENT_MAX: u64 = 1 << 30;
 /// A quota is this many segments at least.
-const QUOTA_SEGMENTS: u64 = 8;
-/// Segments of a quota that only bookkeeping and cleaning use.
-const RESERVED_SEGMENTS: u64 = 2;
+const QUOTA_SEGMENTS: u64 = 16;
+/// Files in a whole reserve.
+pub(super) const RESERVE: usize = 3;
+/// Files of it that only cleaning may take: one for what it copies, one for what is appended meanwhile.
+const RESERVE_FOR_CLEANING: usize = 2;
+/// What the files of the reserve are called, with a number. Listing a store passes over what begins with a dot.
+const RESERVE_NAME: &str = ".reserve-";
 
-/// The segment that comes next.
+/// What segments are made of next.
 pub(super) struct Spare {
-    /// With its file, if it was created.
+    /// The segment that comes next, with its file, if it was created.
     pub segment: Option<Arc<Segment>>,
-    /// It was created from the part of the quota that publishes may not use.
-    pub is_reserve: bool,
     /// Its number.
     pub next: SegmentNo,
+    /// Files of the size of a segment that nobody has written to.
+    reserve: Vec<Reserved>,
+}
+
+/// A file of the reserve.
+struct Reserved {
+    name: String,
+    file: Arc<dyn File>,
+}
+
+impl Spare {
+    /// What comes behind the segment `active`, with the files of the reserve that are there already. Those that do not have
+    /// `segment_bytes`, or have been written to, are removed.
+    pub fn new(disk: &dyn Disk, active: SegmentNo, segment_bytes: u64) -> io::Result<Self> {
+        let mut reserve = Vec::new();
+        let mut names = disk.list()?;
+        names.retain(|name| name.starts_with(RESERVE_NAME));
+        names.sort();
+        for name in names {
+            let file = disk.open(&name)?;
+            if reserve.len() < RESERVE && file.size()? == segment_bytes && is_unused(&*file)? {
+                reserve.push(Reserved { name, file });
+            } else {
+                disk.remove(&name)?;
+            }
+        }
+        Ok(Self { segment: None, next: active + 1, reserve })
+    }
+
+    /// Whether cleaning has used some of what is reserved for it. Without any reserve there is nothing to save.
+    pub fn is_scarce(&self) -> bool {
+        (1..RESERVE_FOR_CLEANING).contains(&self.reserve.len())
+    }
+
+    /// Bytes of its files in a store with segments of `segment_bytes`.
+    pub fn reserve_bytes(&self, segment_bytes: u64) -> u64 {
+        self.reserve.len() as u64 * segment_bytes
+    }
+
+    fn is_whole(&self) -> bool {
+        self.reserve.len() == RESERVE
+    }
+
+    /// A name that no file of the reserve has.
+    fn free_name(&self) -> String {
+        let is_taken = |name: &String| self.reserve.iter().any(|reserved| reserved.name == *name);
+        (1..=RESERVE)
+            .map(|number| format!("{RESERVE_NAME}{number}"))
+            .find(|name| !is_taken(name))
+            .unwrap_or_else(|| RESERVE_NAME.into())
+    }
 }
 
 /// The size of segments that goes with a quota.
@@ -40,24 +96,23 @@ pub(super) fn segment_size(segment_bytes: u64, max_bytes: u64) -> u64 {
 }
 
 impl Store {
-    /// Whether messages that take up to `bound` bytes, the largest of them `largest`, may be appended.
+    /// Whether messages that take up to `bound` bytes may be appended.
     #[inline]
-    pub(super) fn admit(&self, log: &Log, bound: usize, largest: usize) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, log: &Log, bound: usize) -> Result<(), Refusal> {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let left = log.left();
-        let fits = bound as u64 <= left;
-        if fits && (self.has_spare.load(Ordering::Relaxed) || left - bound as u64 >= self.segment_bytes / 2) {
+        let fits = bound as u64 <= log.left();
+        if fits && self.is_roomy.load(Ordering::Relaxed) {
             return Ok(());
         }
         if let Some(tight) = decode_refusal(self.tight.load(Ordering::Relaxed)) {
             return Err(self.refuse(tight));
         }
-        // The second half of a segment is for publishes only where there is a spare: a burst does not wait for the keeper.
-        let wanted = if fits { 0 } else { largest };
+        // A burst does not wait for the keeper. All of it fits into the segment that comes next.
+        let wanted = if fits { 0 } else { bound };
         let mut spare = self.spare.lock();
-        self.prepare(&mut spare, wanted as u64, true).map_err(|(refusal, _)| self.refuse(refusal))
+        self.prepare(&mut spare, wanted as u64).map_err(|(refusal, _)| self.refuse(refusal))
     }
 
     /// Why messages that take about `bytes` cannot be stored now; `None`: they can, unless others take the room first.
@@ -67,7 +122,7 @@ impl Store {
             return self.refusal();
         }
         let is_roomy = self.has_spare.load(Ordering::Relaxed) && (bytes as u64) < self.segment_bytes / 4;
-        if is_roomy { None } else { self.admit(&self.log.lock(), bytes, bytes).err() }
+        if is_roomy { None } else { self.admit(&self.log.lock(), bytes).err() }
     }
 
     /// From now on publishes are refused.
@@ -82,14 +137,13 @@ impl Store {
     pub(super) fn roll(&self, log: &mut Log, bound: usize) {
         let mut spare = self.spare.lock();
         let waits_for_file = log.active_ref().segment.file().is_none();
-        // Files are created in order. Where one cannot be had, those behind it have to wait too.
-        if waits_for_file || self.prepare(&mut spare, bound as u64, false).is_err() {
+        // Files are given in order: where one cannot be had now, those behind it wait too, and the writer gets them.
+        if waits_for_file || self.have_segment(&mut spare, bound as u64).is_err() {
             self.discard(&mut spare);
             spare.segment = Some(Arc::new(Segment::new(spare.next, self.size_for(bound as u64), self.salt)));
         }
         if let Some(segment) = spare.segment.take() {
             spare.next += 1;
-            spare.is_reserve = false;
             self.has_spare.store(false, Ordering::Relaxed);
             log.roll_to(segment);
         }
@@ -100,9 +154,9 @@ impl Store {
     /// Goes on in another segment, which has its file. Without room for one everything stays as it is.
     pub(super) fn roll_if_there_is_room(&self, log: &mut Log) -> io::Result<()> {
         let has_file = log.active_ref().segment.file().is_some();
-        let is_prepared = has_file && self.prepare(&mut self.spare.lock(), 0, false).is_ok();
+        let is_prepared = has_file && self.have_segment(&mut self.spare.lock(), 0).is_ok();
         if !is_prepared {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for another file of the store"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for another file of the store: free some space first"));
         }
         self.roll(log, 0);
         Ok(())
@@ -112,53 +166,104 @@ impl Store {
         self.segment_bytes.max(HEADER + MARK_MAX as u64 + bound)
     }
 
+    /// Sees to it that the reserve is whole and that there is a spare with room for a record of `bound` bytes, so that
+    /// publishes may be taken.
+    pub(super) fn prepare(&self, spare: &mut Spare, bound: u64) -> Result<(), (Refusal, Option<io::Error>)> {
+        let outcome = if self.is_within_quota(0) {
+            self.fill_reserve(spare).and_then(|()| self.have_segment(spare, bound))
+        } else {
+            Err((Refusal::Quota, None))
+        };
+        self.is_roomy.store(spare.is_whole() && self.is_within_quota(0), Ordering::Relaxed);
+        self.has_spare.store(outcome.is_ok(), Ordering::Relaxed);
+        outcome
+    }
+
     /// Sees to it that there is a spare with room for a record of `bound` bytes.
-    pub(super) fn prepare(
-        &self,
-        spare: &mut Spare,
-        bound: u64,
-        is_for_publishes: bool,
-    ) -> Result<(), (Refusal, Option<io::Error>)> {
+    fn have_segment(&self, spare: &mut Spare, bound: u64) -> Result<(), (Refusal, Option<io::Error>)> {
         let size = self.size_for(bound);
         if spare.segment.as_ref().is_some_and(|segment| segment.size < size) {
             self.discard(spare);
         }
-        if is_for_publishes && spare.is_reserve && spare.segment.is_some() {
-            if !self.is_within_quota(0) {
-                return Err((Refusal::Quota, None));
-            }
-            spare.is_reserve = false;
-        }
         if spare.segment.is_some() {
-            self.has_spare.store(!spare.is_reserve, Ordering::Relaxed);
             return Ok(());
         }
-        let is_reserve = !self.is_within_quota(size);
-        if is_for_publishes && is_reserve {
+        if !self.is_within_quota(size) {
             return Err((Refusal::Quota, None));
         }
         let segment = Arc::new(Segment::new(spare.next, size, self.salt));
         self.create_file(&segment).map_err(|error| (Refusal::Full, Some(error)))?;
         spare.segment = Some(segment);
-        spare.is_reserve = is_reserve;
-        self.has_spare.store(!is_reserve, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether publishes may use `more` bytes.
+    fn fill_reserve(&self, spare: &mut Spare) -> Result<(), (Refusal, Option<io::Error>)> {
+        while !spare.is_whole() {
+            if !self.is_within_quota(self.segment_bytes) {
+                return Err((Refusal::Quota, None));
+            }
+            let name = spare.free_name();
+            let file = self.disk.create(&name, self.segment_bytes).map_err(|error| (Refusal::Full, Some(error)))?;
+            self.note_new_file(self.segment_bytes);
+            spare.reserve.push(Reserved { name, file });
+            if spare.reserve.len() >= RESERVE_FOR_CLEANING {
+                self.is_scarce.store(false, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the files may take `more` bytes.
     pub(super) fn is_within_quota(&self, more: u64) -> bool {
         let max = self.max_bytes.load(Ordering::Relaxed);
-        let reserved = RESERVED_SEGMENTS * self.segment_bytes;
-        max == 0 || self.file_bytes.load(Ordering::Relaxed) + more <= max.saturating_sub(reserved)
+        max == 0 || self.file_bytes.load(Ordering::Relaxed) + more <= max
+    }
+
+    /// Gives a segment its file: a new one or, where there is no room for that, one of the reserve.
+    ///
+    /// A quota yields to what can neither wait nor have a file of the reserve. A full disk cannot.
+    pub(super) fn give_file(&self, segment: &Segment, is_keeper: bool) -> io::Result<()> {
+        let mut spare = self.spare.lock();
+        let is_cleaning = is_keeper && self.is_cleaning.load(Ordering::Relaxed);
+        let kept = if is_cleaning { 0 } else { RESERVE_FOR_CLEANING };
+        let may_take = spare.reserve.len() > kept && segment.size == self.segment_bytes;
+        if may_take && !self.is_within_quota(segment.size) {
+            return self.take_reserve(&mut spare, segment);
+        }
+        match self.create_file(segment) {
+            Err(_) if may_take => self.take_reserve(&mut spare, segment),
+            outcome => outcome,
+        }
+    }
+
+    /// Makes a file of the reserve that of a segment. Its new name is safe before anything is written to it, so what has
+    /// the name of the reserve after a crash is unused.
+    fn take_reserve(&self, spare: &mut Spare, segment: &Segment) -> io::Result<()> {
+        let Some(reserved) = spare.reserve.pop() else { return Err(io::ErrorKind::StorageFull.into()) };
+        self.is_roomy.store(false, Ordering::Relaxed);
+        if spare.reserve.len() < RESERVE_FOR_CLEANING {
+            self.is_scarce.store(true, Ordering::Relaxed);
+        }
+        let name = segment.name();
+        let renamed = self.disk.rename(&reserved.name, &name).and_then(|()| self.disk.sync_directory());
+        renamed.and_then(|()| segment.take_file(reserved.file.clone())).inspect_err(|_| {
+            // Best effort: the error above is what counts.
+            let _ = self.disk.rename(&name, &reserved.name);
+            spare.reserve.push(reserved);
+        })
     }
 
     /// Creates the file of a segment.
-    pub(super) fn create_file(&self, segment: &Segment) -> io::Result<()> {
+    fn create_file(&self, segment: &Segment) -> io::Result<()> {
         if segment.create_file(&*self.disk)? {
-            self.file_bytes.fetch_add(segment.size, Ordering::Relaxed);
-            self.is_directory_dirty.store(true, Ordering::Release);
+            self.note_new_file(segment.size);
         }
         Ok(())
+    }
+
+    fn note_new_file(&self, size: u64) {
+        self.file_bytes.fetch_add(size, Ordering::Relaxed);
+        self.is_directory_dirty.store(true, Ordering::Release);
     }
 
     fn discard(&self, spare: &mut Spare) {

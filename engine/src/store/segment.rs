@@ -85,20 +85,31 @@ impl Segment {
         }
         let name = self.name();
         let file = disk.create(&name, self.size)?;
-        let header = Header { number: self.number, size: self.size, salt: self.salt };
-        if let Err(error) = file.write_at(&header.encode(), 0) {
+        if let Err(error) = self.take_file(file) {
             // Best effort: the reason that counts is the one above.
             let _ = disk.remove(&name);
             return Err(error);
         }
-        let _ = self.file.set(file);
         Ok(true)
+    }
+
+    /// Takes a file of its size, which nobody has written to, for its own.
+    pub fn take_file(&self, file: Arc<dyn File>) -> io::Result<()> {
+        let header = Header { number: self.number, size: self.size, salt: self.salt };
+        file.write_at(&header.encode(), 0)?;
+        let _ = self.file.set(file);
+        Ok(())
     }
 
     /// Whether something in it is not synced.
     pub fn is_dirty(&self) -> bool {
         self.written.load(Ordering::Acquire) > self.synced.load(Ordering::Acquire)
     }
+}
+
+/// Whether a file has no header, which is what is written to it first.
+pub(super) fn is_unused(file: &dyn File) -> io::Result<bool> {
+    Ok(Header::read(file)? == Err(BadHeader::Zeros))
 }
 
 /// What the crcs of a new store start from.

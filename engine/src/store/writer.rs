@@ -85,8 +85,9 @@ impl Store {
         self.log.lock().end()
     }
 
-    /// Writes up to a position, and says whether that worked. While writing fails only the keeper tries, with `retry`.
-    pub(super) fn write(&self, lsn: Lsn, retry: bool) -> bool {
+    /// Writes up to a position, and says whether that worked. While writing fails or room is scarce only the keeper writes,
+    /// with `is_keeper`.
+    pub(super) fn write(&self, lsn: Lsn, is_keeper: bool) -> bool {
         if self.written.load(Ordering::Acquire) >= lsn {
             return true;
         }
@@ -94,13 +95,15 @@ impl Store {
         if self.written.load(Ordering::Acquire) >= lsn {
             return true;
         }
-        if !retry && self.is_write_failing.load(Ordering::Relaxed) {
+        let is_for_keeper = self.is_write_failing.load(Ordering::Relaxed) || self.is_scarce.load(Ordering::Relaxed);
+        if is_for_keeper && !is_keeper {
+            self.has_waiting.store(true, Ordering::Relaxed);
             return false;
         }
         let Writer { queue, spent } = &mut *writer;
         self.log.lock().take(queue, spent);
         while let Some(chunk) = queue.front() {
-            if let Err(error) = self.write_chunk(chunk) {
+            if let Err(error) = self.write_chunk(chunk, is_keeper) {
                 self.note_write_failure(chunk, &error);
                 break;
             }
@@ -110,14 +113,16 @@ impl Store {
         }
         if queue.is_empty() {
             self.is_write_failing.store(false, Ordering::Relaxed);
+        } else {
+            self.has_waiting.store(true, Ordering::Relaxed);
         }
         self.written.load(Ordering::Acquire) >= lsn
     }
 
-    fn write_chunk(&self, chunk: &Chunk) -> io::Result<()> {
+    fn write_chunk(&self, chunk: &Chunk, is_keeper: bool) -> io::Result<()> {
         let segment = &chunk.segment;
         if segment.file().is_none() {
-            self.create_file(segment)?;
+            self.give_file(segment, is_keeper)?;
         }
         let file = segment.file().ok_or(io::ErrorKind::NotFound)?;
         file.write_at(&chunk.bytes, chunk.offset)?;
@@ -163,8 +168,8 @@ impl Store {
             }
             (first, log.end())
         };
-        // What made a segment superfluous may still wait to be written.
-        let is_written = self.write(end, false);
+        // What made a segment superfluous may still wait to be written. Only the keeper drops segments.
+        let is_written = self.write(end, drops_dead);
         let first = if drops_dead && is_written && self.backups.load(Ordering::Acquire) == 0 { first } else { 0 };
         let at = *self.written_at.lock();
         let began = self.clock_ms();

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,7 +73,6 @@ class NodeStore:
                 raise BackupError(f"the backup {destination} was given up")
 
         def work() -> Manifest:
-            self._check_room()
             files = [Path(path) for path in self._engine.store_begin_backup()]
             try:
                 return write_backup(destination, files, origin=origin_of(self._node_name), watch=watch_or_end)
@@ -90,27 +88,10 @@ class NodeStore:
 
     async def compact(self) -> tuple[int, int]:
         """Win back space; bytes of the files before and after. Raises `StoreCareError`, `StoreError`."""
-
-        def work() -> tuple[int, int]:
-            self._check_room()
-            return self._engine.store_compact()
-
         with self._busy("compacted"):
-            before, after = await _on_a_thread(work, lambda: None)
+            before, after = await _on_a_thread(self._engine.store_compact, lambda: None)
         _log.notice("store compacted", before=readable_size(before), after=readable_size(after))
         return before, after
-
-    def _check_room(self) -> None:
-        """Both go on in a new file. On a full disk that would take what is held back for clients who make room."""
-        settings = self._engine.settings()
-        needed, limit = int(settings["store.segment_bytes"] or 0), int(settings["store.max_bytes"] or 0)
-        needed = min(needed, limit // 8) if limit else needed
-        free = shutil.disk_usage(self.directory).free
-        if free < needed:
-            sizes = f"{readable_size(needed)} are needed, {readable_size(free)} are free"
-            raise StoreCareError(
-                f"there is no room for another file in {self.directory} ({sizes}): free some space first"
-            )
 
     @contextlib.contextmanager
     def _busy(self, doing: str) -> Iterator[None]:

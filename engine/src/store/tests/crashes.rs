@@ -191,7 +191,8 @@ fn several_damages_are_told_together_and_random_ones_never_panic() {
 #[test]
 fn a_missing_beginning_is_told_and_can_be_repaired() {
     let (disk, _, _) = filled(500);
-    let names = disk.list().unwrap();
+    let mut names = disk.list().unwrap();
+    names.retain(|name| !name.starts_with('.'));
     assert!(names.len() > 2, "{names:?}");
     for gone in [&names[..1], &names[..2], &names[..names.len() - 1]] {
         let disk = disk.kill();

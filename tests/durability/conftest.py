@@ -39,6 +39,13 @@ def node_with(
 
 
 @pytest.fixture(scope="module")
+def module_node_with(tmp_path_factory: pytest.TempPathFactory, fault_library: Path) -> Iterator[StartNode]:
+    """The same call, for nodes that the tests of a module share."""
+    with ExitStack() as stack:
+        yield _starter(stack, tmp_path_factory, fault_library, [])
+
+
+@pytest.fixture(scope="module")
 def restart_groups(tmp_path_factory: pytest.TempPathFactory, fault_library: Path) -> Iterator[RestartGroups]:
     """The nodes of the tests over a restart."""
     with ExitStack() as stack:
@@ -75,9 +82,9 @@ def _starter(stack: ExitStack, directories: pytest.TempPathFactory, library: Pat
         if store is not None:
             shutil.copytree(store, node.store)
         started.append(node)
-        stack.enter_context(closing(node.net))
-        # A test may leave it dead; a broker that is up must end well.
+        # A test may leave it dead; a broker that is up must end well. It waits for clients that do not close.
         stack.callback(node.broker.stop)
+        stack.enter_context(closing(node.net))
         if starts:
             node.start()
         return node

@@ -17,11 +17,11 @@ class CrashPlan:
     """When the broker is killed."""
 
     kills: int
-    up_s: tuple[float, float] = (0.1, 1.3)
+    up_s: tuple[float, float] = (0.1, 0.9)
     """How long it runs between its first answer and the kill."""
     early_share: float = 0.15
     """So many kills come while it starts, that is while it recovers."""
-    early_s: float = 0.7
+    early_s: float = 0.6
     is_orderly: bool = False
     """Stop it instead, for a comparison."""
 

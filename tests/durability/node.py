@@ -128,7 +128,8 @@ class StartNode(Protocol):
 
 
 def make_node(directory: Path, library: Path, settings: Mapping[str, Setting]) -> Node:
-    broker = BrokerProcess(directory, settings, port=free_port())
+    # The default of 32 MB a file takes its time at each start.
+    broker = BrokerProcess(directory, {"store.segment_bytes": "256KB", **settings}, port=free_port())
     return Node(broker, Network(broker.port), library)
 
 

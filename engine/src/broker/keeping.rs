@@ -189,13 +189,14 @@ fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_t
         let slot_of_body = slot.place.body().unwrap_or(0);
         EntrySnapshot { slot: slot_of_body, qos, retain: slot.retain, identifiers: &slot.identifiers, state }
     });
-    let waiting = state.session.waiting().filter(|queued| is_named(queued.place)).map(|queued: &Queued| EntrySnapshot {
-        slot: queued.place.body().unwrap_or(0),
-        qos: queued.qos,
-        retain: queued.retain,
-        identifiers: &queued.identifiers,
-        state: EntryState::Waiting,
-    });
+    let waiting =
+        state.session.waiting().filter(|queued| is_named(queued.place)).map(|queued: &Queued| EntrySnapshot {
+            slot: queued.place.body().unwrap_or(0),
+            qos: queued.qos,
+            retain: queued.retain,
+            identifiers: &queued.identifiers,
+            state: EntryState::Waiting,
+        });
     let mut entries: Vec<EntrySnapshot<'_>> = under_way.chain(waiting).collect();
     entries.sort_by_key(|entry| entry.slot);
     let mut lowest = 0;

@@ -10,6 +10,9 @@ use super::queue_record::{Delivery, HAS_IDENTIFIERS, put_delivery, read_delivery
 use super::types::{NewMessage, QueueId, SegmentNo};
 use crate::message::{Head, Layout, NEVER, Publication};
 
+/// No message has this number or a higher one: they are counted from 1.
+const SEQ_END: u64 = 1 << 62;
+
 /// Bytes before the payload.
 pub(super) const HEAD: usize = 9;
 
@@ -284,6 +287,9 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     let mut reader = Reader(payload);
     let flags = reader.u8()?;
     let seq = reader.u64()?;
+    if seq >= SEQ_END {
+        return Err(Malformed);
+    }
     let stored_at = reader.u32()?;
     let layout = Layout {
         topic_len: reader.varint_u32()?,

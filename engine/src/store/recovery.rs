@@ -22,6 +22,9 @@ use super::{Store, repair};
 /// Bytes that are zeroed at once.
 const PIECE: usize = 1 << 20;
 
+/// What is wrong with a record that only a bug can have written.
+pub(super) const NONSENSE: &str = "this record has a sound checksum and makes no sense";
+
 /// How far the log can be read.
 pub(super) struct Walk {
     /// Segments that were read, and where their records end.
@@ -163,6 +166,11 @@ fn walk_segments(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Resu
     Ok(walk)
 }
 
+/// Whether a record of this kind may be there: each segment begins with one that says so, and has no other.
+pub(super) fn is_in_place(kind: Kind, offset: u64) -> bool {
+    (offset == HEADER) == (kind == Kind::Started)
+}
+
 /// Reads one segment, up to `end` if that is known. False: that was not all of it, or nobody knows.
 fn read_segment(found: &Found, salt: u32, end: Option<u64>, walk: &mut Walk, replay: &mut Replay) -> io::Result<bool> {
     let mut reader = SegmentReader::new(found, salt, HEADER);
@@ -172,10 +180,8 @@ fn read_segment(found: &Found, salt: u32, end: Option<u64>, walk: &mut Walk, rep
             Ok(record) => record,
             Err(Bad::End | Bad::Short(_) | Bad::Wrong) => return Ok(false),
         };
-        let is_in_place = (offset == HEADER) == (raw.kind == Kind::Started);
-        if !is_in_place || replay.apply(raw, found.number, offset).is_err() {
-            let what = "this record has a sound checksum and makes no sense".into();
-            walk.damage = Some(Damage { file: found.name.clone(), offset, what });
+        if !is_in_place(raw.kind, offset) || replay.apply(raw, found.number, offset).is_err() {
+            walk.damage = Some(Damage { file: found.name.clone(), offset, what: NONSENSE.into() });
             return Ok(false);
         }
         if raw.kind == Kind::Synced

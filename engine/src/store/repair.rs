@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::record;
-use super::recovery::{Walk, salt_of, walk};
+use super::recovery::{NONSENSE, Walk, is_in_place, salt_of, walk};
 use super::replay::Replay;
 use super::report::{Damage, Report};
 use super::scan::{self, Found, PUT_ASIDE, SegmentReader, failed};
@@ -24,6 +24,23 @@ const PIECE: usize = 1 << 20;
 struct Gap {
     start: u64,
     end: u64,
+}
+
+impl Gap {
+    /// Whether there may be no room in it for the first record of a segment and another.
+    fn is_small(self) -> bool {
+        self.end - self.start < (record::MARK_MAX + record::HEAD) as u64
+    }
+}
+
+/// Makes one of the last two gaps where nothing lies between them.
+fn join_adjacent(gaps: &mut Vec<Gap>) {
+    if let [.., before, last] = gaps[..]
+        && before.end == last.start
+    {
+        gaps.truncate(gaps.len() - 2);
+        gaps.push(Gap { start: before.start, end: last.end });
+    }
 }
 
 /// What is wrong with one segment.
@@ -94,6 +111,7 @@ fn examine(segments: &[Found], salt: u32, report: &mut Report) -> io::Result<Vec
     (report.records, report.bytes) = (0, 0);
     let mut wounds = Vec::new();
     let mut ends = BTreeMap::new();
+    let mut replay = Replay::new(0);
     let first = segments.first().map_or(1, |found| found.number);
     let mut expected = scan::oldest_needed(segments, salt)?.min(first);
     let size_usual = segments.iter().map(|found| found.file_size).max().unwrap_or_default();
@@ -113,7 +131,7 @@ fn examine(segments: &[Found], salt: u32, report: &mut Report) -> io::Result<Vec
         expected = found.number + 1;
         let next = segments.get(index + 1).map_or(Ok(None), |next| scan::previous_end(next, salt))?;
         let next = next.filter(|_| segments[index + 1].number == expected);
-        let (wound, end) = examine_segment(found, salt, next, report)?;
+        let (wound, end) = examine_segment(found, salt, next, &mut replay, report)?;
         wounds.extend(wound);
         ends.insert(found.number, end);
     }
@@ -143,6 +161,7 @@ fn examine_segment(
     found: &Found,
     salt: u32,
     end: Option<u64>,
+    replay: &mut Replay,
     report: &mut Report,
 ) -> io::Result<(Option<Wound>, u64)> {
     let is_header_bad = found.header.is_err();
@@ -150,13 +169,22 @@ fn examine_segment(
         let what = "the header of the segment cannot be read".into();
         report.damages.push(Damage { file: found.name.clone(), offset: 0, what });
     }
-    let mut gaps = Vec::new();
+    let mut gaps: Vec<Gap> = Vec::new();
     let mut reader = SegmentReader::new(found, salt, HEADER);
     let mut last = HEADER;
     while end != Some(reader.offset()) {
-        if let Ok((_, raw)) = reader.next()? {
-            report.records += 1;
-            report.bytes += raw.len() as u64;
+        if let Ok((offset, raw)) = reader.next()? {
+            let size = raw.len() as u64;
+            // What takes the place of the first record has to fit.
+            let is_needed = gaps.last().is_some_and(|gap| gap.start == HEADER && gap.end == offset && gap.is_small());
+            if !is_needed && is_in_place(raw.kind, offset) && replay.apply(raw, found.number, offset).is_ok() {
+                report.records += 1;
+                report.bytes += size;
+            } else {
+                report.damages.push(Damage { file: found.name.clone(), offset, what: NONSENSE.into() });
+                gaps.push(Gap { start: offset, end: offset + size });
+                join_adjacent(&mut gaps);
+            }
             continue;
         }
         let start = reader.offset();
@@ -168,6 +196,7 @@ fn examine_segment(
         let what = format!("{} bytes cannot be read", next - start);
         report.damages.push(Damage { file: found.name.clone(), offset: start, what });
         gaps.push(Gap { start, end: next });
+        join_adjacent(&mut gaps);
         if is_beyond {
             break;
         }

@@ -156,7 +156,10 @@ impl Store {
         let has_file = log.active_ref().segment.file().is_some();
         let is_prepared = has_file && self.have_segment(&mut self.spare.lock(), 0).is_ok();
         if !is_prepared {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "there is no room for another file of the store: free some space first"));
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "there is no room for another file of the store: free some space first",
+            ));
         }
         self.roll(log, 0);
         Ok(())

@@ -255,3 +255,30 @@ fn what_a_killed_process_left_unsynced_is_synced_when_the_store_is_opened() {
         assert_eq!(waiting(&store, &recovered, queue), [vec![1; 2_000], vec![2; 2_000]]);
     }
 }
+
+#[test]
+fn a_record_that_makes_no_sense_is_told_and_can_be_repaired() {
+    let disk = SimulatedDisk::new();
+    let (store, _) = open(&disk, SyncMode::Never);
+    let queue = new_session(&store, "client");
+    publish(&store, b"before", &[queue]).unwrap();
+    flush(&store);
+    let begin = store.log.lock().offset() as usize;
+    publish(&store, b"behind", &[queue]).unwrap();
+    flush(&store);
+    let end = store.log.lock().offset() as usize;
+    let mut bytes = disk.bytes(FIRST);
+    let mut nonsense = Vec::new();
+    let start = record::begin(&mut nonsense, record::Kind::Metadata);
+    nonsense.extend_from_slice(b"nonsense");
+    record::finish(&mut nonsense, start, store.salt);
+    bytes.copy_within(begin..end, begin + nonsense.len());
+    bytes[begin..begin + nonsense.len()].copy_from_slice(&nonsense);
+    let disk = SimulatedDisk::new();
+    disk.set_bytes(FIRST, bytes);
+    let text = refused(&disk).to_string();
+    assert!(text.contains("makes no sense"), "{text}");
+    assert_eq!(check_disk(&disk, true).damages.len(), 1);
+    let (store, recovered) = open(&disk, SyncMode::Never);
+    assert_eq!(waiting(&store, &recovered, queue), [b"before".to_vec(), b"behind".to_vec()]);
+}

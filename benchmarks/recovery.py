@@ -1,9 +1,10 @@
 # ruff: noqa: INP001 - programs of this folder are run by path
-"""Measure what a million queued messages cost: memory while they wait, and the time from a start to the first client.
+"""Measure what is kept costs: memory while it is, and the time from a start to the first client.
 
-For each broker: sessions subscribe and leave, a publisher queues messages of QoS 1 for them, the broker ends (Strogoff
-is killed; mosquitto is asked to stop, since it saves only then) and is started again on the same directory. Then every
-session comes back and gets what waited for it. Writes `results/recovery.json` and `results/recovery.md`.
+For each broker: sessions subscribe and leave, a publisher queues messages of QoS 1 for them and publishes retained
+ones, the broker ends (Strogoff is killed; mosquitto is asked to stop, since it saves only then) and is started again on
+the same directory. Then every session comes back and gets what waited for it, and some of the retained messages are
+asked for. Writes `results/NAME.json` and `results/NAME.md`.
 
 Exit status: 0 every message came back, 1 some did not, 2 nothing could be measured.
 """
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 KINDS = ("mosquitto-kept", "strogoff")
 PAYLOAD = 100
 PUBLISHED_AT_ONCE = 500
+RETAINED_READ = 100
 WAIT_S = 120.0
 
 
@@ -35,6 +37,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=1_000, help="sessions that are away (1000)")
     parser.add_argument("--messages", type=int, default=1_000, help="messages that wait for each (1000)")
+    parser.add_argument("--retained", type=int, default=0, help="retained messages (0)")
+    parser.add_argument("--name", default="recovery", help="name of the results (recovery)")
     parser.add_argument("--repetitions", type=int, default=3, help="runs of each broker (3)")
     arguments = parser.parse_args()
     kinds = [BROKERS[name] for name in KINDS if BROKERS[name].is_installed()]
@@ -45,7 +49,7 @@ def main() -> int:
         for kind in kinds:
             try:
                 with BrokerRun(kind) as broker:
-                    run = measured(broker, arguments.sessions, arguments.messages)
+                    run = measured(broker, arguments.sessions, arguments.messages, arguments.retained)
             except (BrokerStartError, OSError) as error:
                 run = {"error": str(error)}
             runs.append({"broker": kind.name, **run})
@@ -56,17 +60,19 @@ def main() -> int:
         "brokers": {kind.name: kind.version() for kind in kinds},
         "sessions": arguments.sessions,
         "messages": arguments.messages,
+        "retained": arguments.retained,
+        "name": arguments.name,
         "runs": runs,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "recovery.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(document, indent=1) + "\n")
     page = markdown(document)
-    (RESULTS / "recovery.md").write_text(page)
+    (RESULTS / f"{arguments.name}.md").write_text(page)
     sys.stdout.write(page)
     return 0 if all(run.get("missing") == 0 for run in runs) else 1
 
 
-def measured(broker: BrokerRun, sessions: int, messages: int) -> dict[str, Any]:
+def measured(broker: BrokerRun, sessions: int, messages: int, retained: int) -> dict[str, Any]:
     """One run on a fresh broker."""
     for number in range(sessions):
         with Client(broker.port, f"s{number}") as client:
@@ -74,6 +80,7 @@ def measured(broker: BrokerRun, sessions: int, messages: int) -> dict[str, Any]:
     started = time.monotonic()
     with Client(broker.port, "publisher", clean=True) as publisher:
         publisher.publish_all([f"q/{number}" for number in range(sessions)], messages)
+        publisher.publish_all([f"r/{number}" for number in range(retained)], 1, retain=True)
     queued_s = time.monotonic() - started
     # What has been queued is still on its way into the queues' final form for a moment.
     rss = settled_rss(broker.pid)
@@ -87,14 +94,20 @@ def measured(broker: BrokerRun, sessions: int, messages: int) -> dict[str, Any]:
     missing = 0
     for number in range(sessions):
         with Client(broker.port, f"s{number}") as client:
+            missing += 1 - client.was_known
             missing += messages - client.receive(messages)
+    drain_s = time.monotonic() - drained
+    with Client(broker.port, "reader", clean=True) as reader:
+        for number in range(0, retained, max(1, retained // RETAINED_READ)):
+            reader.subscribe(f"r/{number}")
+            missing += 1 - reader.receive(1)
     return {
-        "queued_per_s": round(sessions * messages / queued_s),
+        "queued_per_s": round((sessions * messages + retained) / queued_s),
         "rss_mib": round(rss / 2**20, 1),
         "stop_s": round(stop_s, 2),
         "ready_s": round(ready_s, 2),
         "rss_after_start_mib": round(rss_again / 2**20, 1),
-        "drained_per_s": round(sessions * messages / (time.monotonic() - drained)),
+        "drained_per_s": round(sessions * max(1, messages) / drain_s),
         "missing": missing,
     }
 
@@ -112,6 +125,7 @@ class Client:
         kind, answer = self._packet()
         if kind != 2 or answer[1] != 0:
             raise OSError(f"{client_id} was not let in")
+        self.was_known = answer[0] & 1
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +141,7 @@ class Client:
         self._socket.sendall(b"\x82" + _length(len(body)) + body)
         self._packet()
 
-    def publish_all(self, topics: list[str], messages: int) -> None:
+    def publish_all(self, topics: list[str], messages: int, *, retain: bool = False) -> None:
         """Publish so many messages to each topic in turns, a bounded number of them unacknowledged at a time."""
         heads = [struct.pack(">H", len(topic)) + topic.encode() for topic in topics]
         payload = b"x" * PAYLOAD
@@ -137,7 +151,7 @@ class Client:
             for head in heads:
                 packet_id = packet_id % 65_535 + 1
                 body = head + struct.pack(">H", packet_id) + payload
-                batch.append(b"\x32" + _length(len(body)) + body)
+                batch.append((b"\x33" if retain else b"\x32") + _length(len(body)) + body)
                 if len(batch) == PUBLISHED_AT_ONCE:
                     self._publish(batch)
                     batch = []
@@ -214,13 +228,13 @@ def settled_rss(pid: int) -> int:
 
 
 _FIGURES = {
-    "queued_per_s": "queued/s, one publisher in Python",
+    "queued_per_s": "stored/s, one publisher in Python",
     "rss_mib": "RSS while they wait, MiB",
     "stop_s": "end of the process, s",
     "ready_s": "start to first CONNACK, s",
     "rss_after_start_mib": "RSS after the start, MiB",
-    "drained_per_s": "drained/s, sessions one after the other, client in Python",
-    "missing": "missing",
+    "drained_per_s": "drained/s (sessions/s where nothing waits), one after the other, client in Python",
+    "missing": "missing sessions and messages",
 }
 
 
@@ -230,8 +244,10 @@ def markdown(document: dict[str, Any]) -> str:
     names = list(document["brokers"])
     versions = ", ".join(f"{name} {version}" for name, version in document["brokers"].items())
     total = document["sessions"] * document["messages"]
+    what = f"{document['sessions']:,} sessions, {total:,} queued messages, {document['retained']:,} retained messages"
     repetitions = len(document["runs"]) // len(names)
-    options = f"--sessions {document['sessions']} --messages {document['messages']} --repetitions {repetitions}"
+    names_of_options = ("sessions", "messages", "retained", "name")
+    options = " ".join(f"--{name} {document[name]}" for name in names_of_options) + f" --repetitions {repetitions}"
     facts = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['kernel']}, "
         f"Python {machine['python']}; {versions}. {document['date']}, `benchmarks/recovery.py {options}`: {PAYLOAD} "
@@ -239,7 +255,7 @@ def markdown(document: dict[str, Any]) -> str:
         "true`) is asked to stop, since it saves only then."
     )
     lines = [
-        f"# {total:,} queued messages",
+        f"# {what}",
         "",
         facts,
         "",

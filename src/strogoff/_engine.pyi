@@ -883,7 +883,8 @@ class StoreError(Exception):
 class StoreSummary:
     """What `Engine.open_store` found. `messages`: each counted once, retained ones among them.
 
-    `cut` says in words what was cut off as the torn end of a crash, None for nothing.
+    `cut` says in words what was cut off as the torn end of a crash, None for nothing. `missing`: entries of queues whose
+    message was lost with a damaged file before; they are gone.
     """
 
     sessions: int
@@ -893,6 +894,7 @@ class StoreSummary:
     bytes: int
     duration_ms: int
     cut: str | None
+    missing: int
 
 @final
 class StoreDamage:
@@ -907,7 +909,8 @@ class StoreReport:
     """What is in a store. `bytes` are those of its files, `live_bytes` those that are still needed of them.
 
     What there is of a damaged store (from `bytes` to `metadata_keys`, but for `segments` and `records`) is not counted.
-    `cut`: what an `open_store` would cut off as the torn end of a crash, which is no damage.
+    `cut`: what an `open_store` would cut off as the torn end of a crash, which is no damage. `missing`: entries of queues whose
+    message was lost with a damaged file before; they are passed over.
     """
 
     is_sound: bool
@@ -922,6 +925,7 @@ class StoreReport:
     metadata_keys: int
     damages: list[StoreDamage]
     cut: str | None
+    missing: int
 
 def check_store(directory: str, *, repair: bool = False) -> StoreReport:
     """Read a whole store that nobody has open; blocking, without the GIL. Nothing is changed without `repair`.

@@ -13,9 +13,9 @@ use crate::metrics::Counter;
 use crate::protocol::{Context, FrameCache, Outgoing, UNKNOWN_LSN};
 use crate::routing::{Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
 use crate::settings::DeliverMode;
-use crate::store::{QueueId, Refusal};
+use crate::store::{QueueId, Refusal, SegmentNo};
 
-use super::writing::{Letter, planned_qos};
+use super::writing::{Letter, ReceivedPlace, planned_qos};
 use super::{BufferPool, Flushed, Node, Receiver, SessionRef, SessionState};
 
 /// A connection with this much to write is flushed at once, while its bytes are still in the processor's cache.
@@ -40,6 +40,15 @@ struct Item {
     message: Option<Message>,
     /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
     received: Option<(QueueId, u16)>,
+}
+
+/// What hangs on a message being kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promise {
+    /// Somebody waits for an acknowledgement: what cannot be kept is refused. Otherwise it goes on in memory.
+    pub is_awaited: bool,
+    /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
+    pub received: Option<(QueueId, u16)>,
 }
 
 /// What became of a message that was routed.
@@ -82,7 +91,9 @@ pub struct Batch {
     flush_due: Vec<SessionRef>,
     /// Connections whose output tells of something that the store has not kept yet.
     held: Vec<SessionRef>,
-    /// Some message that is noted has to be written down before anybody learns of it.
+    /// Identifiers of QoS 2 messages that were written down, until the publisher's session knows where.
+    received: Vec<ReceivedPlace>,
+    /// Some message that is noted has to be written down or retained before anybody learns of it.
     needs_store: bool,
     /// About what that takes.
     bytes_to_write: usize,
@@ -96,6 +107,11 @@ struct Chosen {
 }
 
 impl Batch {
+    /// Takes out the identifiers of QoS 2 messages of a queue that were written down, each with its segment.
+    pub fn take_received(&mut self, queue: QueueId) -> impl Iterator<Item = (u16, SegmentNo)> {
+        self.received.drain(..).filter(move |place| place.queue == queue).map(|place| (place.packet_id, place.segment))
+    }
+
     /// Whether no message waits to be handed over.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -126,8 +142,7 @@ impl Batch {
         self.needs_store
     }
 
-    /// Routes a message and notes it. `input`: the buffer that the span may lie in. `received`: the queue and packet
-    /// identifier of a QoS 2 message whose publisher's session is kept.
+    /// Routes a message and notes it. `input`: the buffer that the span may lie in.
     pub fn add(
         &mut self,
         node: &Node,
@@ -135,17 +150,19 @@ impl Batch {
         input: &[u8],
         mountpoint: &Arc<str>,
         mut outgoing: Outgoing<'_>,
-        received: Option<(QueueId, u16)>,
+        promise: Promise,
     ) -> Noted {
         let publication = outgoing.publication;
         let route = self.route(node, input, mountpoint, &publication);
         let found = &self.routes[route];
         let matches = found.targets.len() + found.groups.len();
         let head = publication.head;
-        let is_written = received.is_some() || (head.retain && node.store().is_some()) || is_kept_for(found, &head, cx);
+        let received = promise.received;
+        let is_written = received.is_some() || head.retain || is_kept_for(found, &head, cx);
         if is_written {
             let bytes = publication.span.len() + RECORD_BYTES + TARGET_BYTES * matches;
             if head.qos > 0
+                && promise.is_awaited
                 && let Some(refusal) = node.store().and_then(|store| store.refusal_of(self.bytes_to_write + bytes))
                 && !(head.retain && publication.payload().is_empty() && matches == 0)
             {
@@ -154,7 +171,7 @@ impl Batch {
             self.bytes_to_write += bytes;
             self.needs_store = true;
         }
-        if matches == 0 && !is_written && !head.retain {
+        if matches == 0 && !is_written {
             return Noted::Taken { has_subscribers: false };
         }
         self.routes_used = self.routes_used.max(route + 1);
@@ -228,17 +245,16 @@ impl Batch {
             let has_groups = !routes[route].groups.is_empty();
             let run = letters[start..].iter().take_while(|other| other.route == route).count();
             // Members of shared groups are chosen message by message, each after the one before it was handed over.
-            let length = if has_groups { 1 } else { run };
             if has_groups {
                 self.choose_members(cx, &routes[route], &letters[start]);
             }
-            if written <= start && (self.needs_store || letters[start].outgoing.publication.head.retain) {
-                // All that follows without a choice is written down at once.
-                let plain = letters[start..].iter().take_while(|letter| routes[letter.route].groups.is_empty()).count();
-                written = start + plain.max(length);
+            if written <= start && self.needs_store {
+                written = start + written_at_once(&letters[start..], &routes).max(1);
                 let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
                 let batch = &mut letters[start..written];
-                if let Err(refusal) = node.write_down(cx, &routes, &mountpoints, chosen, batch) {
+                let ways = (&routes[..], &mountpoints[..]);
+                let outcome = node.write_down(cx, ways, chosen, batch, &mut self.received, !must_write);
+                if let Err(refusal) = outcome {
                     let failed = unwritten.get_or_insert(Unwritten { refusal, packet_ids: Vec::new() });
                     failed.packet_ids.extend(batch.iter().filter_map(|letter| letter.received.map(|(_, id)| id)));
                     if must_write {
@@ -248,6 +264,11 @@ impl Batch {
                     }
                 }
             }
+            let length = match written.saturating_sub(start) {
+                _ if has_groups => 1,
+                0 => run,
+                ready => run.min(ready),
+            };
             self.mountpoint = Some(mountpoints[route].clone());
             self.dispatch_run(node, cx, &routes[route], &mut letters[start..start + length]);
             start += length;
@@ -506,6 +527,19 @@ impl Batch {
         }
         false
     }
+}
+
+/// How many messages from the first on are written down at once: all without a choice, up to one that deletes a retained
+/// message.
+fn written_at_once(letters: &[Letter<'_>], routes: &[Route<SessionRef>]) -> usize {
+    let mut count = 0;
+    for letter in letters.iter().take_while(|letter| routes[letter.route].groups.is_empty()) {
+        count += 1;
+        if letter.is_deletion() {
+            break;
+        }
+    }
+    count
 }
 
 /// Whether a message of this route has to be written down for some receiver.

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use crate::message::{Millis, Place};
 use crate::protocol::{Context, Will};
-use crate::queue::{InflightState, Queued};
-use crate::store::{Change, EntrySnapshot, EntryState, Owner, QueueId, SegmentNo, SessionRecord, Store, WillRecord};
+use crate::queue::{Inflight, InflightState, Pending, Queued};
+use crate::store::{
+    Change, EntrySnapshot, EntryState, Lsn, Owner, QueueId, SegmentNo, SessionRecord, Store, WillRecord,
+};
+use parking_lot::RwLockReadGuard;
 
 use super::archive::NodeArchive;
+use super::session_ref::lower;
 use super::{Node, SessionRef, SessionState};
 
 impl Node {
@@ -34,10 +38,8 @@ impl Node {
         let mut is_promise = false;
         for change in cx.changes.drain(..) {
             is_promise |= !matches!(change, Change::Done { .. } | Change::Completed { .. });
-            match change {
-                Change::Subscribed { .. } => lower(&mut state.kept.subscriptions, appended.segment),
-                Change::Received(_) => lower(&mut state.kept.received, appended.segment),
-                _ => {}
+            if let Change::Subscribed { .. } = change {
+                lower(&mut state.kept.subscriptions, appended.segment);
             }
         }
         if is_promise
@@ -58,17 +60,29 @@ impl Node {
         }
     }
 
-    /// The store forgets a session that is over.
-    pub(super) fn end_queue(&self, cx: &mut Context, state: &mut SessionState) {
-        let Some(store) = self.store() else { return };
+    /// A message is being handed over while this lives: cleaning waits before it takes for certain that sessions know of all
+    /// that the store has for them.
+    pub fn hand_over_begins(&self) -> RwLockReadGuard<'_, ()> {
+        self.handing_over.read()
+    }
+
+    /// The store forgets a session that is over, with all its messages. The position in the log behind that; 0 where nothing
+    /// was written.
+    pub(super) fn end_queue(&self, cx: &mut Context, state: &mut SessionState) -> Lsn {
+        let Some(store) = self.store() else { return 0 };
         let slots: Vec<u32> = state.session.places().filter_map(Place::body).collect();
+        state.session.window = Inflight::default();
+        state.session.pending = Pending::default();
         if state.session.is_kept() {
-            self.queues.write().remove(&state.session.queue);
-            store.end_queue(state.session.queue, &mut slots.into_iter());
-        } else if !slots.is_empty() {
+            let queue = std::mem::take(&mut state.session.queue);
+            self.queues.write().remove(&queue);
+            return store.end_queue(queue, &mut slots.into_iter());
+        }
+        if !slots.is_empty() {
             cx.changes.extend(slots.into_iter().map(|slot| Change::Done { slot, number: 0 }));
             self.record(cx, state);
         }
+        0
     }
 
     /// A name in the store that no session has. They begin again once four thousand million were given.
@@ -141,6 +155,10 @@ impl Node {
 }
 
 impl Owner for Node {
+    fn settle(&self) {
+        drop(self.handing_over.write());
+    }
+
     fn rewrite(&self, store: &Store, queue: QueueId, up_to: SegmentNo) -> Option<SegmentNo> {
         let session = self.queues.read().get(&queue).cloned()?;
         let mut state = session.lock();
@@ -158,7 +176,7 @@ impl Owner for Node {
             state.kept.subscriptions = appended.map_or(0, |appended| appended.segment);
         }
         if is_old(state.kept.received) {
-            let ids: Vec<u16> = state.session.received.iter().collect();
+            let ids: Vec<u16> = state.session.received.kept().collect();
             let appended = (!ids.is_empty()).then(|| store.append_received(queue, &ids));
             state.kept.received = appended.map_or(0, |appended| appended.segment);
         }
@@ -168,8 +186,8 @@ impl Owner for Node {
     }
 }
 
-/// Entries that are written in one record.
-const ENTRIES_AT_ONCE: usize = 4_096;
+/// What an entry takes in a record, with an identifier.
+const ENTRY_BYTES: usize = 32;
 
 /// Writes the entries anew that are in old segments; the lowest segment with an entry afterwards, 0 if there is none.
 ///
@@ -202,7 +220,7 @@ fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_t
     let mut lowest = 0;
     let mut rest = &entries[..];
     while !rest.is_empty() {
-        let (some, others) = rest.split_at(end_of_part(rest));
+        let (some, others) = rest.split_at(end_of_part(rest, store.part_bytes() / ENTRY_BYTES));
         let appended = store.append_entries(queue, some);
         lower(&mut lowest, appended.segment);
         rest = others;
@@ -226,19 +244,13 @@ fn rewrite_entries(store: &Store, queue: QueueId, state: &mut SessionState, up_t
     lowest
 }
 
-/// How many entries go into the next record: about [`ENTRIES_AT_ONCE`], and all of a body.
-fn end_of_part(entries: &[EntrySnapshot<'_>]) -> usize {
-    let mut end = entries.len().min(ENTRIES_AT_ONCE);
+/// How many entries go into the next record: about so many, and all of a body.
+fn end_of_part(entries: &[EntrySnapshot<'_>], wanted: usize) -> usize {
+    let mut end = entries.len().min(wanted);
     while end < entries.len() && entries[end].slot != 0 && entries[end].slot == entries[end - 1].slot {
         end += 1;
     }
     end
-}
-
-fn lower(lowest: &mut SegmentNo, segment: SegmentNo) {
-    if *lowest == 0 || segment < *lowest {
-        *lowest = segment;
-    }
 }
 
 fn will_record(will: &Will, due_at: u64) -> WillRecord {

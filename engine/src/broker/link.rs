@@ -63,6 +63,9 @@ pub trait Owner: Send + Sync + fmt::Debug {
 
     /// A write has found the connection broken: end it as lost.
     fn lost(&self, slot: usize, connection_id: u64);
+
+    /// What the store held back is written: a connection that was not read on because its output was full may be read.
+    fn go_on(&self, slot: usize, connection_id: u64);
 }
 
 /// A connection as a session sees it.
@@ -86,6 +89,8 @@ pub struct Link {
     pub is_held: bool,
     /// The socket was full at the last write.
     pub is_blocked: bool,
+    /// The owner reads nothing more until the output, which the store holds back, is written.
+    pub is_paused: bool,
     /// The owner is told when the socket takes more. Most connections never need that, and each event costs.
     pub is_watched: bool,
 }
@@ -107,6 +112,9 @@ impl Link {
             }
         }
         self.is_blocked = outcome != Flushed::All;
+        if std::mem::take(&mut self.is_paused) && outcome == Flushed::All {
+            self.owner.go_on(self.slot, self.connection_id);
+        }
         if outcome == Flushed::Broken {
             self.owner.lost(self.slot, self.connection_id);
         }

@@ -31,7 +31,7 @@ mod session_ref;
 mod tests;
 mod writing;
 
-pub use batch::{Batch, Noted, Unwritten};
+pub use batch::{Batch, Noted, Promise, Unwritten};
 pub use keeping::QueueFigures;
 pub use link::{BufferPool, Flushed, Link, Owner};
 pub use node::{Clock, Deadline, Node};

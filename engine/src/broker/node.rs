@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::store::{Change, QueueId, Store};
 
 use super::events::{Event, EventQueue, Level};
-use super::{Batch, Noted, Peer, Registry, RetainedStore, Router, SessionRef, SessionState};
+use super::{Batch, Noted, Peer, Promise, Registry, RetainedStore, Router, SessionRef, SessionState};
 use crate::hooks::{Hooks, Identity};
 
 /// The engine's clock: milliseconds since it was made.
@@ -89,6 +89,8 @@ pub struct Node {
     pub(super) archive: OnceLock<Arc<dyn Archive>>,
     /// Sessions that are kept in the store, by their queues.
     pub(super) queues: RwLock<HashMap<QueueId, SessionRef, ahash::RandomState>>,
+    /// Held shared while messages that the store has are handed over, see [`Node::hand_over_begins`].
+    pub(super) handing_over: RwLock<()>,
     /// Internal subscribers by name.
     pub insiders: Mutex<HashMap<String, SessionRef>>,
     /// Events for Python.
@@ -133,6 +135,7 @@ impl Node {
             store: OnceLock::new(),
             archive: OnceLock::new(),
             queues: RwLock::default(),
+            handing_over: RwLock::default(),
             insiders: Mutex::default(),
             events: EventQueue::new()?,
             metrics: Metrics::default(),
@@ -357,8 +360,7 @@ impl Node {
 
     // -- messages ----------------------------------------------------------------------------------------------
 
-    /// Routes a message, notes it for its receivers, and tells Python. `received`: the queue and packet identifier of a QoS 2
-    /// message whose publisher's session is kept.
+    /// Routes a message, notes it for its receivers, and tells Python.
     pub fn publish(
         &self,
         cx: &mut Context,
@@ -366,11 +368,11 @@ impl Node {
         input: &[u8],
         publisher: &Identity,
         publication: Publication<'_>,
-        received: Option<(QueueId, u16)>,
+        promise: Promise,
     ) -> Noted {
         let mut outgoing = Outgoing { publication, message: None, place: Place::NONE };
         let told = cx.hooks.contains(Hooks::ON_PUBLISH).then(|| outgoing.keep());
-        let noted = batch.add(self, cx, input, &publisher.mountpoint, outgoing, received);
+        let noted = batch.add(self, cx, input, &publisher.mountpoint, outgoing, promise);
         if let Noted::Taken { .. } = noted
             && let Some(message) = told
         {
@@ -435,7 +437,8 @@ impl Node {
         head.expires_at = will.message_expiry_s.map_or(NEVER, |seconds| cx.now + Millis::from(seconds) * 1_000);
         let publication = Publication { head, span: kept.span };
         // Nobody waits for an answer, so what the store cannot take goes on in memory.
-        self.publish(cx, batch, &[], identity, publication, None);
+        let _handing_over = self.hand_over_begins();
+        self.publish(cx, batch, &[], identity, publication, Promise::default());
         batch.dispatch(self, cx, &[], false);
     }
 
@@ -443,13 +446,15 @@ impl Node {
     pub fn publish_inside(&self, cx: &mut Context, batch: &mut Batch, messages: &[(Arc<str>, Message)]) -> Vec<usize> {
         let mut publisher = self.nobody();
         let mut matched = Vec::with_capacity(messages.len());
+        let handing_over = self.hand_over_begins();
         for (mountpoint, message) in messages {
             publisher.mountpoint.clone_from(mountpoint);
             let before = batch.len();
-            self.publish(cx, batch, &[], &publisher, message.publication(), None);
+            self.publish(cx, batch, &[], &publisher, message.publication(), Promise::default());
             matched.push(batch.matches_since(before));
             batch.dispatch(self, cx, &[], false);
         }
+        drop(handing_over);
         batch.flush_all(self, cx);
         matched
     }
@@ -541,8 +546,9 @@ impl Node {
         drop(state);
         if let Some(will) = will {
             self.publish_will(cx, batch, &identity, &will);
-            if !is_over {
-                self.record_session(&mut session.lock());
+            let mut state = session.lock();
+            if !is_over && !state.is_ended {
+                self.record_session(&mut state);
             }
         }
         if is_over {

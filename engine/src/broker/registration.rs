@@ -11,7 +11,7 @@ use crate::protocol::{Connection, Context, Ending, Expiry, Session, Subscription
 use crate::queue::Queued;
 use crate::routing::Subscriber;
 use crate::settings::DeliverMode;
-use crate::store::Change;
+use crate::store::{Change, Lsn};
 
 use super::events::Event;
 use super::{Batch, Link, Node, Receiver, SessionRef, SessionState, SubscriberId};
@@ -25,6 +25,9 @@ const UNROUTED_AT_ONCE: usize = 256;
 struct Aftermath {
     wills: Vec<(Identity, Will)>,
     ended: Option<SessionRef>,
+    /// Where the log says that it ended. The new client is told nothing before that is kept: the old session must not
+    /// come back.
+    ended_at: Lsn,
 }
 
 impl Node {
@@ -48,8 +51,12 @@ impl Node {
         let (mut session, mut is_new) =
             self.choose_session(cx, batch, registration, &id, existing.as_ref(), &mut aftermath);
         let is_present = !is_new && session.main().is_none() && !registration.clean_start;
+        let ended_at = aftermath.ended_at;
         let joined = self.join(cx, batch, &session, (link, connection), |cx, session, connection| {
             session.attach(cx, registration, connection, is_present);
+            if let Some(connection) = &mut session.connection {
+                connection.wait_for(ended_at);
+            }
         });
         if let Err(parts) = joined {
             // It ended between the choice and now: its time was up, or an operator removed it.
@@ -110,6 +117,7 @@ impl Node {
         aftermath.wills.extend(state.pending_will.take().map(|will| (identity, will)));
         let discarded = state.session.pending.len() + state.session.window.len();
         cx.tally.add(Counter::QueueMessageUnhandled, discarded as u64);
+        aftermath.ended_at = self.end_queue(cx, &mut state);
         drop(state);
         aftermath.ended = Some(old.clone());
         (self.new_session(cx, registration, id, None), true)
@@ -252,8 +260,6 @@ impl Node {
         self.schedule_nothing(&mut state, session);
         let subscriptions = std::mem::take(&mut state.session.subscriptions);
         self.end_queue(cx, &mut state);
-        state.session.window = crate::queue::Inflight::default();
-        state.session.pending = crate::queue::Pending::default();
         let identity = state.session.identity.clone();
         drop(state);
         if let Some(main) = session.main() {
@@ -376,7 +382,7 @@ impl Node {
             let will = state.pending_will.take();
             drop(state);
             let wills = will.map(|will| (identity, will)).into_iter().collect();
-            self.settle(cx, batch, Aftermath { wills, ended: Some(session.clone()) });
+            self.settle(cx, batch, Aftermath { wills, ended: Some(session.clone()), ended_at: 0 });
         }
         true
     }

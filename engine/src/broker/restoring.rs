@@ -49,6 +49,7 @@ impl Node {
         session.limit(&limits, &cx.settings);
         for packet_id in &recovered.received {
             session.received.insert(*packet_id);
+            session.received.note_kept(*packet_id);
         }
         let has_messages = !recovered.waiting.is_empty() || !recovered.window.is_empty();
         if let Some(window) = Inflight::restore(recovered.window.iter().filter_map(delivery)) {

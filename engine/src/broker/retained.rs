@@ -21,9 +21,9 @@ impl RetainedStore {
         Self { tries, count, swept_at: 0 }
     }
 
-    /// Whether there is room for a message of a topic within `limit` (0: no limit).
-    pub fn has_room_for(&self, mountpoint: &str, topic: &str, limit: usize) -> bool {
-        limit == 0 || self.count < limit || self.tries.get(mountpoint).is_some_and(|trie| trie.get(topic).is_some())
+    /// Whether a topic has a retained message.
+    pub fn has(&self, mountpoint: &str, topic: &str) -> bool {
+        self.tries.get(mountpoint).is_some_and(|trie| trie.get(topic).is_some())
     }
 
     /// Keeps a message as the retained one of its topic; returns the one that it replaces.

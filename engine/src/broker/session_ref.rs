@@ -96,6 +96,22 @@ pub struct KeptParts {
     pub received: SegmentNo,
 }
 
+impl SessionState {
+    /// The store has an identifier of a QoS 2 message of this session's client.
+    pub fn note_received(&mut self, packet_id: u16, segment: SegmentNo) {
+        if self.session.received.note_kept(packet_id) {
+            lower(&mut self.kept.received, segment);
+        }
+    }
+}
+
+/// Makes a segment the lowest, if it is lower; 0 stands for none.
+pub(super) fn lower(lowest: &mut SegmentNo, segment: SegmentNo) {
+    if *lowest == 0 || segment < *lowest {
+        *lowest = segment;
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     id: u64,

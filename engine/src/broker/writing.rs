@@ -4,6 +4,7 @@
 //! identifier that it came with. So after a crash it is in all of these queues or in none, and a publisher that did not get
 //! its acknowledgement may send it again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,7 +13,7 @@ use crate::message::{Head, Millis, Place, Retained};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Outgoing};
 use crate::routing::{Delivery, Route, SubscriptionOptions};
-use crate::store::{Change, NewMessage, QueueId, Refusal, Target};
+use crate::store::{Change, NewMessage, QueueId, Refusal, SegmentNo, Target};
 
 use super::batch::delivery_for;
 use super::retained::RetainedStore;
@@ -31,6 +32,21 @@ pub(super) struct Letter<'a> {
     pub received: Option<(QueueId, u16)>,
 }
 
+impl Letter<'_> {
+    /// Whether it deletes the retained message of its topic.
+    pub fn is_deletion(&self) -> bool {
+        let publication = self.outgoing.publication;
+        publication.head.retain && publication.payload().is_empty()
+    }
+}
+
+/// An identifier of a QoS 2 message that was written down, and where.
+pub(super) struct ReceivedPlace {
+    pub queue: QueueId,
+    pub packet_id: u16,
+    pub segment: SegmentNo,
+}
+
 /// The QoS of a delivery as far as it is known without the session's lock: what is above 0 is written down.
 #[inline]
 pub(super) fn planned_qos(head: &Head, delivery: &Delivery, cx: &Context) -> u8 {
@@ -46,49 +62,99 @@ struct Plan {
 
 impl Node {
     /// Writes down what has to be kept of a batch, and puts retained messages in their places. `chosen`: members of shared
-    /// groups, when the batch is one message.
+    /// groups, when the batch is one message. A message that deletes a retained one is the last of its batch, since the
+    /// store learns of that after it has learnt of all messages. `received` gets the identifiers that were written down.
     ///
-    /// An error leaves the store as it was. Messages are then retained in memory only where nobody waits for an answer.
+    /// An error leaves the store as it was, and nothing is retained unless `goes_on`: then in memory only.
     pub(super) fn write_down<'c>(
         &self,
         cx: &mut Context,
-        routes: &[Route<SessionRef>],
-        mountpoints: &[Arc<str>],
+        (routes, mountpoints): (&[Route<SessionRef>], &[Arc<str>]),
         chosen: impl Iterator<Item = (&'c SessionRef, SubscriptionOptions)>,
         letters: &mut [Letter<'_>],
+        received: &mut Vec<ReceivedPlace>,
+        goes_on: bool,
     ) -> Result<(), Refusal> {
         let chosen: SmallVec<[(QueueId, Delivery); 2]> =
             chosen.map(|(session, options)| (session.queue(), Delivery::of(options))).collect();
         // Held while both are changed, so that memory and store agree on who was last.
         let has_retained = letters.iter().any(|letter| letter.outgoing.publication.head.retain);
         let mut retained = has_retained.then(|| self.retained.write());
-        let Some(store) = self.store() else {
-            if let Some(retained) = &mut retained {
-                for letter in letters {
-                    self.retain(cx, retained, &mountpoints[letter.route], &mut letter.outgoing);
+        let may_be_retained = match &mut retained {
+            Some(retained) => self.decide_retained(cx, retained, mountpoints, letters),
+            None => Vec::new(),
+        };
+        let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, received);
+        if let Some(retained) = &mut retained
+            && (outcome.is_ok() || goes_on)
+        {
+            for (letter, may_be) in letters.iter_mut().zip(may_be_retained) {
+                self.retain(retained, &mountpoints[letter.route], &mut letter.outgoing, may_be);
+            }
+        }
+        outcome
+    }
+
+    /// For each letter, whether it becomes the retained message of its topic.
+    fn decide_retained(
+        &self,
+        cx: &mut Context,
+        retained: &mut RetainedStore,
+        mountpoints: &[Arc<str>],
+        letters: &[Letter<'_>],
+    ) -> Vec<bool> {
+        let limit = cx.settings.max_retained_messages;
+        let is_set = |letter: &&Letter<'_>| letter.outgoing.publication.head.retain && !letter.is_deletion();
+        let count = letters.iter().filter(is_set).count();
+        if limit > 0 && retained.len() + count > limit {
+            retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS, |swept| self.let_retained_go(swept));
+        }
+        let is_roomy = limit == 0 || retained.len() + count <= limit;
+        let mut new_topics: HashSet<(&str, &str)> = HashSet::new();
+        let mut decisions = Vec::with_capacity(letters.len());
+        for letter in letters {
+            let mut may_be = is_set(&letter);
+            if may_be && !is_roomy {
+                let topic = (&*mountpoints[letter.route], letter.outgoing.publication.topic_text());
+                let is_known = retained.has(topic.0, topic.1) || new_topics.contains(&topic);
+                may_be = is_known || retained.len() + new_topics.len() < limit;
+                if !may_be {
+                    cx.tally.add(Counter::RetainedRefused, 1);
+                } else if !is_known {
+                    new_topics.insert(topic);
                 }
             }
-            return Ok(());
-        };
+            decisions.push(may_be);
+        }
+        decisions
+    }
+
+    fn write_messages(
+        &self,
+        cx: &Context,
+        (routes, mountpoints): (&[Route<SessionRef>], &[Arc<str>]),
+        chosen: &[(QueueId, Delivery)],
+        letters: &mut [Letter<'_>],
+        may_be_retained: &[bool],
+        received: &mut Vec<ReceivedPlace>,
+    ) -> Result<(), Refusal> {
+        let Some(store) = self.store() else { return Ok(()) };
         let is_refusing = store.refusal().is_some();
         let mut targets: Vec<Target<'_>> = Vec::new();
         let mut plans: Vec<Plan> = Vec::with_capacity(letters.len());
+        let mut receipts: SmallVec<[(QueueId, u16); 8]> = SmallVec::new();
         for (index, letter) in letters.iter().enumerate() {
             let publication = letter.outgoing.publication;
             if is_refusing && publication.head.qos == 0 {
                 continue;
             }
             let first = targets.len();
-            collect_targets(cx, &routes[letter.route], &chosen, &publication.head, &mut targets);
-            let is_retained = publication.head.retain
-                && !publication.payload().is_empty()
-                && retained.as_deref_mut().is_some_and(|retained| {
-                    self.has_room_to_retain(cx, retained, &mountpoints[letter.route], publication.topic_text())
-                });
+            collect_targets(cx, &routes[letter.route], chosen, &publication.head, &mut targets);
+            let is_retained = may_be_retained.get(index).is_some_and(|may_be| *may_be);
             if targets.len() > first || is_retained {
                 plans.push(Plan { letter: index, targets: first..targets.len(), is_retained });
-            } else if let Some((queue, packet_id)) = letter.received {
-                store.append_changes(queue, &[Change::Received(packet_id)]);
+            } else {
+                receipts.extend(letter.received);
             }
         }
         let mut messages: Vec<NewMessage<'_>> = plans
@@ -104,32 +170,29 @@ impl Node {
         if !messages.is_empty() {
             store.append_messages(&mut messages)?;
         }
-        for (plan, message) in plans.iter().zip(&messages) {
-            letters[plan.letter].outgoing.place = message.place;
+        for message in &messages {
+            let segment = message.place.segment;
+            received.extend(message.received.map(|(queue, packet_id)| ReceivedPlace { queue, packet_id, segment }));
         }
-        if let Some(retained) = &mut retained {
-            for letter in letters {
-                self.retain(cx, retained, &mountpoints[letter.route], &mut letter.outgoing);
-            }
+        for (queue, packet_id) in receipts {
+            let segment = store.append_changes(queue, &[Change::Received(packet_id)]).segment;
+            received.push(ReceivedPlace { queue, packet_id, segment });
+        }
+        let places: Vec<Place> = messages.iter().map(|message| message.place).collect();
+        drop(messages);
+        for (plan, place) in plans.iter().zip(places) {
+            letters[plan.letter].outgoing.place = place;
         }
         Ok(())
-    }
-
-    fn has_room_to_retain(&self, cx: &Context, retained: &mut RetainedStore, mountpoint: &str, topic: &str) -> bool {
-        let limit = cx.settings.max_retained_messages;
-        if !retained.has_room_for(mountpoint, topic, limit) {
-            retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS, |swept| self.let_retained_go(swept));
-        }
-        retained.has_room_for(mountpoint, topic, limit)
     }
 
     /// Makes a message the retained one of its topic, or forgets that one if the payload is empty.
     fn retain(
         &self,
-        cx: &mut Context,
         retained: &mut RetainedStore,
         mountpoint: &Arc<str>,
         outgoing: &mut Outgoing<'_>,
+        may_be_retained: bool,
     ) {
         let publication = outgoing.publication;
         if !publication.head.retain {
@@ -140,8 +203,7 @@ impl Node {
             self.forget_retained(retained, mountpoint, topic);
             return;
         }
-        if !self.has_room_to_retain(cx, retained, mountpoint, topic) {
-            cx.tally.add(Counter::RetainedRefused, 1);
+        if !may_be_retained {
             return;
         }
         let mut kept = Retained::new(outgoing.keep());
@@ -151,17 +213,20 @@ impl Node {
                 store.offer(slot, &message);
             }
         }
-        if let Some(replaced) = retained.set(mountpoint, topic, kept) {
-            self.let_retained_go(&replaced);
+        let is_in_memory_only = kept.slot == 0;
+        let Some(replaced) = retained.set(mountpoint, topic, kept) else { return };
+        match self.store() {
+            // What it replaces must not be there again after a restart.
+            Some(store) if is_in_memory_only => _ = store.unretain(mountpoint, topic, replaced.slot),
+            _ => self.let_retained_go(&replaced),
         }
     }
 
     /// Forgets the retained message of a topic, in memory and in the store. False: there was none.
     pub(super) fn forget_retained(&self, retained: &mut RetainedStore, mountpoint: &str, topic: &str) -> bool {
         let Some(removed) = retained.remove(mountpoint, topic) else { return false };
-        if let Some(store) = self.store()
-            && removed.slot != 0
-        {
+        if let Some(store) = self.store() {
+            // Also of one that is in memory only: it may have replaced one that was kept.
             store.unretain(mountpoint, topic, removed.slot);
         }
         true

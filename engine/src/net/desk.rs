@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::broker::events::Event;
-use crate::broker::{Batch, Node, Noted, SessionRef};
+use crate::broker::{Batch, Node, Noted, Promise, SessionRef};
 use crate::codec::ReasonCode;
 use crate::hooks::{Hooks, Identity};
 use crate::message::{Millis, Publication, Retained};
@@ -93,7 +93,8 @@ impl Host for Desk<'_> {
         publication: Publication<'_>,
         received: Option<(QueueId, u16)>,
     ) -> Routed {
-        match self.node.publish(cx, self.batch, self.input, publisher, publication, received) {
+        let promise = Promise { is_awaited: true, received };
+        match self.node.publish(cx, self.batch, self.input, publisher, publication, promise) {
             Noted::Taken { has_subscribers } => Routed::Accepted { has_subscribers },
             Noted::Refused(refusal) => {
                 cx.tally.add(Counter::StorePublishRefused, 1);

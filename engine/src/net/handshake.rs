@@ -271,6 +271,7 @@ impl Worker {
             is_flush_due: false,
             is_held: false,
             is_blocked: false,
+            is_paused: false,
             is_watched: false,
         };
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));

@@ -66,6 +66,13 @@ pub enum Mail {
         /// Which one, since the place may have another by now.
         connection_id: u64,
     },
+    /// A connection whose output was full may be read again.
+    GoOn {
+        /// Its place.
+        slot: usize,
+        /// Which one, since the place may have another by now.
+        connection_id: u64,
+    },
     /// A write has found that a connection is broken.
     Lost {
         /// Its place.
@@ -120,6 +127,10 @@ impl Owner for Mailbox {
         // The token of a connection is its place; the socket is open since the link holds it.
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.registry.reregister(&mut SourceFd(&transport.socket().as_raw_fd()), Token(slot), interest)
+    }
+
+    fn go_on(&self, slot: usize, connection_id: u64) {
+        self.send(Mail::GoOn { slot, connection_id });
     }
 
     fn lost(&self, slot: usize, connection_id: u64) {

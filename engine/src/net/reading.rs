@@ -324,8 +324,14 @@ impl Worker {
     /// Hands the messages of a publisher over, then lets out what it is told of them. Some: they could not be written down, so
     /// the connection ends without acknowledging them.
     fn hand_over(&mut self, connection_id: u64, session: &SessionRef, input: &[u8]) -> Option<Ending> {
+        // Until the session knows where its receipts are, the store must not clean them away.
+        let node = self.node.clone();
+        let _handing_over = node.hand_over_begins();
         let unwritten = self.batch.dispatch(&self.node, &mut self.cx, input, true);
         let mut state = session.lock();
+        for (packet_id, segment) in self.batch.take_received(session.queue()) {
+            state.note_received(packet_id, segment);
+        }
         let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
         if let Some(Unwritten { refusal, packet_ids }) = unwritten {
             self.cx.tally.add(Counter::StorePublishRefused, 1);
@@ -447,10 +453,12 @@ impl Worker {
     }
 }
 
-/// Whether a client must read before more is read from it: its output is full, and the kernel takes nothing.
-pub(super) fn is_stuck(state: &SessionState, cx: &Context) -> bool {
-    let (Some(link), Some(connection)) = (&state.link, &state.session.connection) else { return false };
-    link.is_blocked && !connection.has_output_room(&cx.settings)
+/// Whether nothing more may be read from a client now: its output is full, and the kernel or the store holds it back.
+pub(super) fn is_stuck(state: &mut SessionState, cx: &Context) -> bool {
+    let (Some(link), Some(connection)) = (&mut state.link, &state.session.connection) else { return false };
+    let is_full = !connection.has_output_room(&cx.settings);
+    link.is_paused = is_full && connection.waits_for > 0;
+    is_full && (link.is_blocked || link.is_paused)
 }
 
 /// Reads once: `Some(0)` at the end, `None` when nothing has come for the reader.

@@ -191,7 +191,16 @@ impl Worker {
                 self.batch.flush_later(&mut state, &session);
             }
         }
-        slot.is_output_full = is_stuck(&state, &self.cx);
+        slot.is_output_full = is_stuck(&mut state, &self.cx);
+    }
+
+    /// What the store held back is written, so a connection whose output was full is read again.
+    fn go_on(&mut self, key: usize, connection_id: u64) {
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.connection_id == connection_id) else { return };
+        slot.is_output_full = false;
+        if slot.throttled_until == 0 {
+            self.resume(key);
+        }
     }
 
     // -- timers ----------------------------------------------------------------------------------------------------
@@ -347,6 +356,7 @@ impl Worker {
                 Mail::Drain { slot, connection_id } => {
                     self.close_if(slot, connection_id, Ending::TakenOver { keeps_will: true });
                 }
+                Mail::GoOn { slot, connection_id } => self.go_on(slot, connection_id),
                 Mail::Lost { slot, connection_id } => self.close_if(slot, connection_id, Ending::Lost),
                 Mail::Hold(sessions) => self.batch.try_held(sessions),
                 Mail::Kept => self.batch.release_held(),

@@ -274,6 +274,14 @@ impl Engine {
             if changed.store_segment_bytes != current.store_segment_bytes {
                 return Err(PyValueError::new_err("store.segment_bytes: can be given only before the store is opened"));
             }
+            let max_bytes = changed.store_max_bytes;
+            if max_bytes != current.store_max_bytes && max_bytes > 0 && max_bytes < store.max_bytes_min() {
+                let least = store.max_bytes_min() >> 20;
+                return Err(PyValueError::new_err(format!(
+                    "store.max_bytes: at least {least}MB while the node runs, 16 files of the size they have; a smaller \
+                     value takes a restart"
+                )));
+            }
             store.reconfigure(
                 changed.store_sync,
                 changed.store_sync_interval,

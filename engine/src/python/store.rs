@@ -36,6 +36,7 @@ records! {
         bytes: u64,
         duration_ms: u64,
         cut: Option<String>,
+        missing: u64,
     }
     /// One place of a store that cannot be read.
     StoreDamage {
@@ -57,6 +58,7 @@ records! {
         metadata_keys: usize,
         damages: Vec<Py<StoreDamage>>,
         cut: Option<String>,
+        missing: u64,
     }
 }
 
@@ -88,6 +90,7 @@ pub(super) fn open(directory: &Path, options: Options) -> PyResult<(Arc<Store>, 
         bytes: store.figures().bytes,
         duration_ms: recovered.report.took.as_millis() as u64,
         cut: recovered.report.cut.clone(),
+        missing: recovered.report.missing,
     };
     Ok((store, recovered, summary))
 }
@@ -216,10 +219,11 @@ fn no_store(directory: &Path) -> PyErr {
     store_error(format!("{}: there is no store in this directory", directory.display()))
 }
 
-/// Bytes of the largest file: what is written anew comes in files of the size that there is.
-fn largest_file(directory: &Path) -> Option<u64> {
-    let sizes = directory.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
-    sizes.max()
+/// The size that segments have: that of the smallest, since one made for a large message is larger.
+fn usual_size(directory: &Path) -> Option<u64> {
+    let is_segment = |entry: &std::fs::DirEntry| Path::new(&entry.file_name()).extension() == Some("log".as_ref());
+    let segments = directory.read_dir().ok()?.filter_map(Result::ok).filter(is_segment);
+    segments.filter_map(|entry| Some(entry.metadata().ok()?.len())).min()
 }
 
 /// Reads a whole store that nobody has open.
@@ -256,6 +260,7 @@ pub fn check_store(py: Python<'_>, directory: &str, repair: bool) -> PyResult<St
         metadata_keys: report.metadata_keys,
         damages,
         cut: report.cut,
+        missing: report.missing,
     })
 }
 
@@ -270,7 +275,7 @@ pub fn compact_store(py: Python<'_>, directory: &str) -> PyResult<(u64, u64)> {
         // A node that serves nobody owns the sessions while they are written anew.
         let node = Arc::new(Node::new(Settings::default())?);
         let mut options = options(&Settings::default(), node.clock.wall_ms(0));
-        options.segment_bytes = largest_file(path).map_or(options.segment_bytes, |size| size.max(SEGMENT_BYTES_MIN));
+        options.segment_bytes = usual_size(path).map_or(options.segment_bytes, |size| size.max(SEGMENT_BYTES_MIN));
         let (store, recovered, _) = open(path, options)?;
         node.use_store(Arc::clone(&store));
         let mut cx = node.context();

@@ -20,6 +20,9 @@ use crate::routing::SubscriptionOptions;
 /// What a [`crate::message::Message`] takes beside its span, see [`crate::message::Message::size`].
 const MESSAGE_OVERHEAD: usize = size_of::<Head>() + 2 * size_of::<usize>();
 
+/// What a packet identifier in use takes in a record.
+const RECEIVED_BYTES: usize = 3;
+
 /// What a message with a span of so many bytes takes in memory.
 pub(super) fn message_size(span: usize) -> u32 {
     (span + MESSAGE_OVERHEAD) as u32
@@ -148,28 +151,55 @@ impl Store {
         Appended { lsn: log.end(), segment: log.active_ref().segment.number }
     }
 
-    /// Appends packet identifiers in use again, for cleaning.
+    /// Appends packet identifiers in use again, for cleaning. Where they go; the segment is the lowest.
     pub fn append_received(&self, queue: QueueId, ids: &[u16]) -> Appended {
-        self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, ids.len() * 3, |log| {
-            for &id in ids {
-                queue_record::put_received(&mut log.buffer, id);
-            }
-        })
+        let at_once = self.part_bytes() / RECEIVED_BYTES;
+        let parts = ids.chunks(at_once).map(|part| {
+            self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, part.len() * RECEIVED_BYTES, |log| {
+                for &id in part {
+                    queue_record::put_received(&mut log.buffer, id);
+                }
+            })
+        });
+        parts.reduce(Appended::and).unwrap_or_else(|| self.nothing_appended())
     }
 
-    /// Appends subscriptions again, for cleaning.
+    /// Appends subscriptions again, for cleaning. Where they go; the segment is the lowest.
     pub fn append_subscriptions<'a>(
         &self,
         queue: QueueId,
         subscriptions: &mut dyn Iterator<Item = (&'a str, &'a SubscriptionOptions)>,
     ) -> Appended {
+        let mut appended: Option<Appended> = None;
         let mut payload = Vec::new();
+        let mut append = |payload: &mut Vec<u8>| {
+            let part = self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, payload.len(), |log| {
+                log.buffer.extend_from_slice(payload);
+            });
+            payload.clear();
+            appended = Some(appended.map_or(part, |before| before.and(part)));
+        };
         for (filter, options) in subscriptions {
             queue_record::put_subscription(&mut payload, filter, *options);
+            if payload.len() >= self.part_bytes() {
+                append(&mut payload);
+            }
         }
-        self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, payload.len(), |log| {
-            log.buffer.extend_from_slice(&payload);
-        })
+        if !payload.is_empty() {
+            append(&mut payload);
+        }
+        appended.unwrap_or_else(|| self.nothing_appended())
+    }
+
+    fn nothing_appended(&self) -> Appended {
+        let log = self.log.lock();
+        Appended { lsn: log.end(), segment: log.active_ref().segment.number }
+    }
+
+    /// What cleaning appends goes in records of about this size at most, so that they fit into what is left of segments and
+    /// into the files of the reserve.
+    pub fn part_bytes(&self) -> usize {
+        (self.segment_bytes / 8) as usize
     }
 
     /// A queue that nobody has. It exists in the log once something is appended for it.

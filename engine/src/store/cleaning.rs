@@ -153,6 +153,9 @@ impl Store {
 
     /// Lets the owners of all queues that may have something up to a segment write it again. False: not all could.
     fn rewrite_holders(&self, owner: Option<&dyn Owner>, up_to: SegmentNo, between: &mut dyn FnMut()) -> bool {
+        if let Some(owner) = owner {
+            owner.settle();
+        }
         let mut queues: Vec<QueueId> = {
             let mut log = self.log.lock();
             log.is_rewriting = true;

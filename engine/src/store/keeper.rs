@@ -135,11 +135,6 @@ impl Store {
         self.is_write_failing.load(Ordering::Relaxed) || self.is_sync_failing.load(Ordering::Relaxed)
     }
 
-    /// Whether commits have to wait for the keeper.
-    fn is_held(&self) -> bool {
-        self.is_failing() || self.is_scarce.load(Ordering::Relaxed)
-    }
-
     /// Cleans every segment that there is now, and returns the bytes of all files before and after.
     pub fn compact(&self) -> io::Result<(u64, u64)> {
         let before = self.file_bytes.load(Ordering::Relaxed);
@@ -280,7 +275,7 @@ impl Keeper {
         }
         self.tell();
         // Who is turned away at this very moment is told the next time.
-        if !store.is_held() && store.has_waiting.swap(false, Ordering::Relaxed) {
+        if !store.is_failing() && store.has_waiting.swap(false, Ordering::Relaxed) {
             (self.on_event)(Event::Kept);
         }
     }
@@ -294,7 +289,8 @@ impl Keeper {
             store.write(store.end(), false);
         }
         let mode = store.sync_mode();
-        let is_asked = mode == SyncMode::Always && store.is_sync_wanted.swap(false, Ordering::AcqRel);
+        // Also if the mode has changed since: whoever asked waits.
+        let is_asked = store.is_sync_wanted.swap(false, Ordering::AcqRel);
         let is_due = if was_failing {
             may_retry && (mode != SyncMode::Never || store.is_sync_failing.load(Ordering::Relaxed))
         } else {
@@ -305,7 +301,7 @@ impl Keeper {
             let _ = store.sync(true);
         }
         let synced = store.synced.load(Ordering::Acquire);
-        if mode == SyncMode::Always && synced > self.kept_told {
+        if (mode == SyncMode::Always || is_asked) && synced > self.kept_told {
             (self.on_event)(Event::Kept);
         }
         self.kept_told = synced;
@@ -371,13 +367,16 @@ impl Keeper {
         let balance = store.balance();
         let is_worth_it = balance.is_oldest_spent || balance.total >= self.poor_below;
         let is_due = is_worth_it && store.wants_cleaning(&balance);
-        if !self.is_passing(&balance) && !is_due {
+        let is_passing = self.is_passing(&balance);
+        self.store.is_scarce.store(self.is_scarce(is_passing), Ordering::Relaxed);
+        if !is_passing && !is_due {
             return;
         }
         match self.clean(&balance) {
             Ok(true) => self.clean_at = now,
             Ok(false) => {}
             Err(error) => {
+                self.store.is_scarce.store(false, Ordering::Relaxed);
                 self.clean_at = Instant::now() + CLEANING_PAUSE;
                 if !self.store.is_failing() {
                     (self.on_event)(Event::Notice(format!("cannot clean the store: {error}")));
@@ -402,11 +401,17 @@ impl Keeper {
         let size = self.store.segment_bytes;
         let is_due = superfluous > tightness.residue + size
             || balance.used > tightness.used + size / 2
-            || (!tightness.has_passed && (self.store.waits_for_file() || self.store.is_held()));
+            || (self.store.waits_for_file() && (!tightness.has_passed || balance.used > tightness.used));
         if tightness.pass.is_none() && is_due {
             tightness.pass = Some(self.store.log.lock().active_ref().segment.number);
         }
         tightness.pass.is_some()
+    }
+
+    /// As long as a pass might run out of room, nobody but the keeper writes: what clients leave behind comes with its next
+    /// step.
+    fn is_scarce(&self, is_passing: bool) -> bool {
+        is_passing && self.store.room_left() < self.store.segment_bytes + self.store.segment_bytes / 2
     }
 
     fn clean(&mut self, balance: &Balance) -> io::Result<bool> {

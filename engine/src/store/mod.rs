@@ -63,6 +63,9 @@ use writer::{Writer, WrittenAt};
 
 /// Those whose queues are stored.
 pub trait Owner: Send + Sync {
+    /// Waits until the owners of all queues know of what was appended for them before this call.
+    fn settle(&self);
+
     /// Appends anew what this queue has in segments up to `up_to`: session record, subscriptions, received packet
     /// identifiers, entries. Returns the lowest segment in which it has something now, `None` when it is over.
     ///
@@ -109,7 +112,7 @@ pub struct Store {
     is_roomy: AtomicBool,
     /// The keeper is cleaning, and may use all of the reserve.
     is_cleaning: AtomicBool,
-    /// Cleaning has used some of the reserve that is for it, and until it is there again only the keeper writes.
+    /// The keeper is cleaning and has hardly enough room for it, so nobody else writes.
     is_scarce: AtomicBool,
     is_directory_dirty: AtomicBool,
     is_write_failing: AtomicBool,
@@ -159,7 +162,7 @@ impl Store {
             wall_base_ms: options.wall_base_ms,
             began: Instant::now(),
             log: Mutex::new(log),
-            is_scarce: AtomicBool::new(spare.is_scarce()),
+            is_scarce: AtomicBool::new(false),
             spare: Mutex::new(spare),
             writer: Mutex::default(),
             syncing: Mutex::default(),
@@ -192,12 +195,19 @@ impl Store {
         }
     }
 
+    /// The smallest limit for all files that a running store can keep to, since the size of its segments stays.
+    pub fn max_bytes_min(&self) -> u64 {
+        room::QUOTA_SEGMENTS * self.segment_bytes
+    }
+
     /// Changes options of a running store. The size of segments stays.
     pub fn reconfigure(&self, sync: SyncMode, sync_interval_ms: u64, max_bytes: u64, cache_bytes: usize) {
         self.sync_mode.store(encode_sync_mode(sync), Ordering::Relaxed);
         self.sync_interval_ms.store(sync_interval_ms, Ordering::Relaxed);
         self.max_bytes.store(max_bytes, Ordering::Relaxed);
         self.log.lock().slots.limit_cache(cache_bytes);
+        // Those who wait look again at what they wait for.
+        self.has_waiting.store(true, Ordering::Relaxed);
         self.wake();
     }
 

@@ -48,15 +48,19 @@ impl Store {
     /// a place they are the unfinished end of a crash, and are cut off.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Self>, Recovered), OpenError> {
         let began = Instant::now();
-        let listing = scan::list(&*disk)?;
+        let mut listing = scan::list(&*disk)?;
         if !listing.foreign.is_empty() {
             return Err(damaged(&disk, listing.foreign));
         }
         let salt = salt_of(&listing).unwrap_or_else(random_salt);
+        let superfluous = scan::take_superfluous(&mut listing, salt).map_err(failed("cannot read the store"))?;
         let mut replay = Replay::new(options.wall_base_ms);
         let walk = walk(&listing.segments, salt, &mut replay).map_err(failed("cannot read the store"))?;
         if let Some(damage) = walk.damage {
             return Err(damaged(&disk, vec![damage]));
+        }
+        for found in superfluous {
+            disk.remove(&found.name).map_err(failed(format!("cannot delete {}", found.name)))?;
         }
         let cut = cut(&*disk, &listing.segments, &walk)?;
         let replayed = replay.finish();

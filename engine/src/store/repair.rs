@@ -59,9 +59,10 @@ struct Wound {
 /// damaged files get `.damaged` behind their names, and sound copies of what they held take their place.
 pub fn check(disk: &Arc<dyn Disk>, repair: bool) -> Result<Report, OpenError> {
     let disk = &**disk;
-    let listing = scan::list(disk)?;
+    let mut listing = scan::list(disk)?;
     let salt = salt_of(&listing).unwrap_or_default();
     let read_error = || failed("cannot read the store");
+    scan::take_superfluous(&mut listing, salt).map_err(read_error())?;
     let mut report = Report { segments: listing.segments.len(), ..Report::default() };
     report.damages.clone_from(&listing.foreign);
     let mut replay = Replay::new(0);
@@ -73,17 +74,13 @@ pub fn check(disk: &Arc<dyn Disk>, repair: bool) -> Result<Report, OpenError> {
     } else {
         report.cut = describe_cut(&listing.segments, &seen).map_err(read_error())?;
         let replayed = replay.finish();
-        let missing = replayed.missing;
+        report.missing = replayed.missing;
         report.file_bytes = listing.segments.iter().map(|found| found.file_size).sum();
         report.live_bytes = replayed.live_bytes();
         report.sessions = replayed.sessions.len();
         report.messages = replayed.messages();
         report.retained = replayed.retained.values().map(RetainedTrie::len).sum();
         report.metadata_keys = replayed.metadata_keys();
-        if missing > 0 {
-            let what = format!("{missing} entries of queues have no message");
-            report.damages.push(Damage { file: file_name(seen.stop.0), offset: seen.stop.1, what });
-        }
     }
     if repair {
         for wound in &wounds {

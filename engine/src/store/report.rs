@@ -40,6 +40,8 @@ pub struct Report {
     pub retained: usize,
     /// Keys of metadata.
     pub metadata_keys: usize,
+    /// Entries of queues whose message a repair could not keep. They are passed over.
+    pub missing: u64,
     /// Everything that is wrong.
     pub damages: Vec<Damage>,
     /// What an opening would cut off as the unfinished end of a crash.

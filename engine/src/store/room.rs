@@ -22,7 +22,7 @@ pub(super) const SEGMENT_MIN: u64 = 64 * 1024;
 /// Largest, so that offsets fit into 32 bits even behind a record that got a segment of its own.
 pub(super) const SEGMENT_MAX: u64 = 1 << 30;
 /// A quota is this many segments at least.
-const QUOTA_SEGMENTS: u64 = 16;
+pub(super) const QUOTA_SEGMENTS: u64 = 16;
 /// Files in a whole reserve.
 pub(super) const RESERVE: usize = 3;
 /// Files of it that only cleaning may take: one for what it copies, one for what is appended meanwhile.
@@ -63,11 +63,6 @@ impl Spare {
             }
         }
         Ok(Self { segment: None, next: active + 1, reserve })
-    }
-
-    /// Whether cleaning has used some of what is reserved for it. Without any reserve there is nothing to save.
-    pub fn is_scarce(&self) -> bool {
-        (1..RESERVE_FOR_CLEANING).contains(&self.reserve.len())
     }
 
     /// Bytes of its files in a store with segments of `segment_bytes`.
@@ -138,7 +133,10 @@ impl Store {
         let mut spare = self.spare.lock();
         let waits_for_file = log.active_ref().segment.file().is_none();
         // Files are given in order: where one cannot be had now, those behind it wait too, and the writer gets them.
-        if waits_for_file || self.have_segment(&mut spare, bound as u64).is_err() {
+        let has_file = !waits_for_file
+            && self.fill_reserve(&mut spare, RESERVE_FOR_CLEANING).is_ok()
+            && self.have_segment(&mut spare, bound as u64).is_ok();
+        if !has_file {
             self.discard(&mut spare);
             spare.segment = Some(Arc::new(Segment::new(spare.next, self.size_for(bound as u64), self.salt)));
         }
@@ -173,7 +171,7 @@ impl Store {
     /// publishes may be taken.
     pub(super) fn prepare(&self, spare: &mut Spare, bound: u64) -> Result<(), (Refusal, Option<io::Error>)> {
         let outcome = if self.is_within_quota(0) {
-            self.fill_reserve(spare).and_then(|()| self.have_segment(spare, bound))
+            self.fill_reserve(spare, RESERVE).and_then(|()| self.have_segment(spare, bound))
         } else {
             Err((Refusal::Quota, None))
         };
@@ -200,8 +198,10 @@ impl Store {
         Ok(())
     }
 
-    fn fill_reserve(&self, spare: &mut Spare) -> Result<(), (Refusal, Option<io::Error>)> {
-        while !spare.is_whole() {
+    /// Sees to it that there are so many files in the reserve. They come before any other file, so that what cleaning frees
+    /// is not used up by what made it necessary.
+    fn fill_reserve(&self, spare: &mut Spare, wanted: usize) -> Result<(), (Refusal, Option<io::Error>)> {
+        while spare.reserve.len() < wanted {
             if !self.is_within_quota(self.segment_bytes) {
                 return Err((Refusal::Quota, None));
             }
@@ -209,9 +209,6 @@ impl Store {
             let file = self.disk.create(&name, self.segment_bytes).map_err(|error| (Refusal::Full, Some(error)))?;
             self.note_new_file(self.segment_bytes);
             spare.reserve.push(Reserved { name, file });
-            if spare.reserve.len() >= RESERVE_FOR_CLEANING {
-                self.is_scarce.store(false, Ordering::Relaxed);
-            }
         }
         Ok(())
     }
@@ -229,6 +226,9 @@ impl Store {
         let mut spare = self.spare.lock();
         let is_cleaning = is_keeper && self.is_cleaning.load(Ordering::Relaxed);
         let kept = if is_cleaning { 0 } else { RESERVE_FOR_CLEANING };
+        if let Err((Refusal::Full, Some(error))) = self.fill_reserve(&mut spare, kept) {
+            return Err(error);
+        }
         let may_take = spare.reserve.len() > kept && segment.size == self.segment_bytes;
         if may_take && !self.is_within_quota(segment.size) {
             return self.take_reserve(&mut spare, segment);
@@ -244,15 +244,16 @@ impl Store {
     fn take_reserve(&self, spare: &mut Spare, segment: &Segment) -> io::Result<()> {
         let Some(reserved) = spare.reserve.pop() else { return Err(io::ErrorKind::StorageFull.into()) };
         self.is_roomy.store(false, Ordering::Relaxed);
-        if spare.reserve.len() < RESERVE_FOR_CLEANING {
-            self.is_scarce.store(true, Ordering::Relaxed);
-        }
         let name = segment.name();
         let renamed = self.disk.rename(&reserved.name, &name).and_then(|()| self.disk.sync_directory());
         renamed.and_then(|()| segment.take_file(reserved.file.clone())).inspect_err(|_| {
-            // Best effort: the error above is what counts.
-            let _ = self.disk.rename(&name, &reserved.name);
-            spare.reserve.push(reserved);
+            // Best effort: the error above is what counts. Without its name it is no reserve, and in the way of a segment,
+            // which removes it.
+            if self.disk.rename(&name, &reserved.name).is_ok() {
+                spare.reserve.push(reserved);
+            } else {
+                self.file_bytes.fetch_sub(self.segment_bytes, Ordering::Relaxed);
+            }
         })
     }
 
@@ -264,6 +265,14 @@ impl Store {
         Ok(())
     }
 
+    /// Bytes that cleaning finds in the active segment and the reserve.
+    pub(super) fn room_left(&self) -> u64 {
+        let log = self.log.lock();
+        let left = if log.active_ref().segment.file().is_some() { log.left() } else { 0 };
+        drop(log);
+        left + self.spare.lock().reserve_bytes(self.segment_bytes)
+    }
+
     fn note_new_file(&self, size: u64) {
         self.file_bytes.fetch_add(size, Ordering::Relaxed);
         self.is_directory_dirty.store(true, Ordering::Release);
@@ -273,13 +282,9 @@ impl Store {
         let Some(segment) = spare.segment.take() else { return };
         self.has_spare.store(false, Ordering::Relaxed);
         if segment.file().is_some() {
-            match self.disk.remove(&segment.name()) {
-                Ok(()) => {
-                    self.file_bytes.fetch_sub(segment.size, Ordering::Relaxed);
-                }
-                // It stays, and creating its successor of the same name will say so.
-                Err(_) => spare.segment = Some(segment),
-            }
+            // If it stays, it is in the way of another segment with its number, which removes it.
+            let _ = self.disk.remove(&segment.name());
+            self.file_bytes.fetch_sub(segment.size, Ordering::Relaxed);
         }
     }
 }

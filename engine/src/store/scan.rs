@@ -72,6 +72,19 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
     Ok(listing)
 }
 
+/// Takes out of the list what the log says is superfluous, if that stands before a gap: a loss of power may keep some of
+/// the files that were deleted together, and not those between them.
+pub(super) fn take_superfluous(listing: &mut Listing, salt: u32) -> io::Result<Vec<Found>> {
+    let segments = &listing.segments;
+    if segments.windows(2).all(|pair| pair[1].number == pair[0].number + 1) {
+        return Ok(Vec::new());
+    }
+    let oldest = oldest_needed(segments, salt)?;
+    let (superfluous, needed) = segments.iter().cloned().partition(|found| found.number < oldest);
+    listing.segments = needed;
+    Ok(superfluous)
+}
+
 /// Reads the records of a segment one after another.
 pub(super) struct SegmentReader {
     file: Arc<dyn File>,

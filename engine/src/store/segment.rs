@@ -84,7 +84,14 @@ impl Segment {
             return Ok(false);
         }
         let name = self.name();
-        let file = disk.create(&name, self.size)?;
+        let file = match disk.create(&name, self.size) {
+            // Nobody has begun this segment, so the file is what an earlier failure left behind.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(&name)?;
+                disk.create(&name, self.size)?
+            }
+            created => created?,
+        };
         if let Err(error) = self.take_file(file) {
             // Best effort: the reason that counts is the one above.
             let _ = disk.remove(&name);

@@ -94,13 +94,21 @@ pub struct Appended {
     pub segment: SegmentNo,
 }
 
+impl Appended {
+    /// This, and what was appended behind it.
+    #[must_use]
+    pub fn and(self, behind: Self) -> Self {
+        Self { lsn: behind.lsn, segment: self.segment }
+    }
+}
+
 /// A change of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// One more entry, for a body that was pinned for it with [`super::Store::pin`].
     ///
-    /// Not while an entry of the same body waits in the same queue: the log names entries that wait by their body, so it
-    /// could mistake one for the other. Such a message is stored anew.
+    /// The log names entries that wait by their body: where a queue has several of one body, whichever goes first is taken for
+    /// the oldest.
     Queued {
         /// The body.
         slot: Slot,

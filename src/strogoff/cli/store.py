@@ -174,6 +174,8 @@ def _damages(report: _engine.StoreReport, output: Format) -> Sequence[Part]:
     if report.cut is not None:
         # No damage, and it goes by itself; somebody who looks for lost messages should know of it all the same.
         lines.append(f"the end is torn, as a crash leaves it, and is cut off at the next start: {report.cut}")
+    if report.missing:
+        lines.append(f"{report.missing} entries of queues have no message: it was lost with a file that was damaged")
     if output is Format.HUMAN:
         return [Text("\n".join(lines))] if lines else []
     return [Table(("file", "offset", "what"), rows)]

@@ -50,6 +50,8 @@ class NodeStore:
         found = await asyncio.to_thread(self._engine.open_store, str(self.directory))
         if found.cut is not None:
             _log.warning("the end of the store was torn, as a crash leaves it, and cut off", cut=found.cut)
+        if found.missing:
+            _log.warning("messages are missing that were lost with a damaged file", entries=found.missing)
         _log.notice(
             "a new store was made" if is_new else "store opened",
             path=self.directory,

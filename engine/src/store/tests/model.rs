@@ -395,6 +395,10 @@ impl Queue {
 }
 
 impl Owner for Mutex<Model> {
+    fn settle(&self) {
+        drop(self.lock());
+    }
+
     fn rewrite(&self, store: &Store, queue: QueueId, up_to: SegmentNo) -> Option<SegmentNo> {
         Some(self.lock().queues.get_mut(&queue)?.rewrite(store, queue, up_to))
     }

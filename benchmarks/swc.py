@@ -54,7 +54,7 @@ def writes(count: int, batch: int, *, overwrite: bool) -> float:
     if overwrite:
         for key in keys:
             replicas[one].put(key, VALUE)
-            if replicas[one].node.pending.backlog >= 1_000:
+            if replicas[one].parts.pending.backlog >= 1_000:
                 pump(replicas)
         pump(replicas)
     start = time.perf_counter()

@@ -1,7 +1,6 @@
 """The store of a running node: opened, backed up and compacted while others go on."""
 
 import asyncio
-import shutil
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -157,24 +156,6 @@ def test_a_backup_that_is_cancelled_leaves_nothing_and_another_can_be_made(tmp_p
             assert not (tmp_path / "1.tar.partial").exists()
             assert not (tmp_path / "1.tar").exists()
             await node.store.backup(tmp_path / "1.tar", quiet)
-
-    run(scenario())
-
-
-def test_on_a_full_disk_what_is_held_back_stays_for_the_clients(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-
-    async def scenario() -> None:
-        async with Node(tmp_path / "data") as node:
-            monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=SEGMENT_BYTES - 1))
-            with pytest.raises(StoreCareError, match="free some space first"):
-                await node.store.backup(tmp_path / "b.tar", quiet)
-            with pytest.raises(StoreCareError, match="free some space first"):
-                await node.store.compact()
-            monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=SEGMENT_BYTES))
-            await node.store.compact()
 
     run(scenario())
 

@@ -67,9 +67,9 @@ bench: build ## Measure, beside mosquitto where that is installed; results go to
 bench-quick: build ## The same in two minutes.
 	$(BIN)/python benchmarks/run.py --quick
 
-fuzz: ## Feed hostile bytes to decoder, sessions, rule files, transports and store, FUZZ_SECONDS (60) each.
+fuzz: ## Feed hostile bytes to decoder, sessions, rule files, transports, links and store, FUZZ_SECONDS (60) each.
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	cd engine/fuzz && for target in decoder session acl passwords proxy websocket store; do \
+	cd engine/fuzz && for target in decoder session acl passwords proxy websocket peer store; do \
 		mkdir -p target/found/$$target && \
 		cargo fuzz run --sanitizer none $$target target/found/$$target corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=1024 || exit 1; \

@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod message;
 pub mod metrics;
 pub mod net;
+pub mod peer;
 pub mod policy;
 pub mod protocol;
 #[cfg(feature = "python")]

@@ -37,15 +37,23 @@ __all__ = [
     "AccessList",
     "AuthRequest",
     "Bench",
+    "ClusterListenerInfo",
     "DeliverMessage",
     "DeliverRequest",
     "Engine",
+    "LinkTls",
     "ListenerInfo",
     "LogEvent",
     "Message",
     "MessageEvent",
     "Metric",
     "PasswordTable",
+    "PeerConfig",
+    "PeerInfo",
+    "PeerLane",
+    "PeerMessage",
+    "PeerRefused",
+    "PeerState",
     "PublishRequest",
     "RegisterRequest",
     "RetainedMessage",
@@ -83,6 +91,8 @@ Event: TypeAlias = (
     | MessageEvent
     | LogEvent
 )
+
+PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused
 
 HOOKS: Final[tuple[str, ...]]
 """The names that `Engine.set_hooks` accepts, which are VerneMQ's hook names."""
@@ -307,6 +317,88 @@ class Engine:
         """Write what is still needed anew and delete the rest; bytes of the files before and after. Blocking; after `start`.
 
         Raises `StoreError`: no store is open, a backup is being made, the disk is full, or the engine stops meanwhile.
+        """
+
+    # -- other nodes -----------------------------------------------------------------------------------------
+    #
+    # Each node dials every peer and is dialled by each; what goes to a peer goes over connections that were dialled. A link has
+    # three lanes, `control`, `metadata` and `data`, each a TCP connection of its own, and a peer is *reachable* once a heartbeat has
+    # come back lately on all six connections. The engine dials again without end, and lets in whom `set_peers` names. Python
+    # decides who that is, and exchanges messages with the control planes of peers on the first two lanes; the third carries
+    # clients' messages from engine to engine. What links have to tell comes as events of their own (`drain_peers`), so that
+    # clients' events never stand in their way. All of these but the first raise `RuntimeError` before `start_cluster`, those that
+    # ask excepted.
+
+    def start_cluster(
+        self,
+        name: str,
+        incarnation: bytes,
+        *,
+        cluster: bytes | None = None,
+        secret: bytes = b"",
+        agreed: Sequence[tuple[str, str]] = (),
+        **limits: Unpack[LinkLimits],
+    ) -> None:
+        """Say who this node is to others; once, before or after `start`.
+
+        `name`: NAME@HOST. `incarnation`: 16 bytes, minted with the data directory. `cluster`: 16 bytes, None for a node that has
+        not joined one. `secret`: what all nodes of the cluster know (`distributed_cookie`); both ends prove to know it. `agreed`:
+        (name, value) of settings that must be the same on both ends; what only one end names is not compared.
+        Raises `ValueError`, and `TypeError` for a limit that there is not.
+        """
+
+    def set_cluster(self, cluster: bytes | None, agreed: Sequence[tuple[str, str]] = ()) -> None:
+        """This node has joined a cluster, or left it. Connections that it has as a guest, or to guests, are made anew."""
+
+    def set_link_limits(self, **limits: Unpack[LinkLimits]) -> None:
+        """Change limits for what happens next; unnamed ones stay. Raises `ValueError` and `TypeError`."""
+
+    def open_cluster_listener(
+        self, name: str, address: str, port: int, *, tls: LinkTls | None = None
+    ) -> ClusterListenerInfo:
+        """Let other nodes in at a literal IPv4 or IPv6 address; port 0 takes a free port (the answer tells it).
+
+        With `tls` they need a certificate of its authority. Raises `OSError`, and `ValueError` (name taken, bad address).
+        """
+
+    def close_cluster_listener(self, name: str) -> bool:
+        """Let nobody in there any more; links that are there stay. False: no such name."""
+
+    def set_cluster_listener_tls(self, name: str, tls: LinkTls) -> bool:
+        """Use other certificates for connections that come in from now on. False: no such name. `ValueError`: it has no TLS."""
+
+    def cluster_listeners(self) -> list[ClusterListenerInfo]: ...
+    def set_link_tls(self, tls: LinkTls | None) -> None:
+        """The certificates for connections that are dialled from now on, to peers whose `PeerConfig` has `tls`."""
+
+    def set_peers(self, peers: Sequence[PeerConfig], *, joining: bool = False) -> None:
+        """Dial these nodes, let them in, and end the links to all others; those that stay are not disturbed.
+
+        A node of the same cluster that is not among them is refused (`not_a_member`), one with another incarnation than
+        expected as well (`wrong_incarnation`). With `joining`, a node that is of no cluster may come as a *guest*: it has the
+        control lane alone, `peer_send` answers it over the connection that it came on, and at most 16 are there at a time.
+        While this node is of no cluster itself, the nodes named here may call it back as guests.
+        Raises `ValueError` for a name that is there twice, `RuntimeError` for the 1,025th name in the life of a process.
+        """
+
+    def peers(self) -> list[PeerInfo]:
+        """All links, those to guests among them, by name."""
+
+    def peer_send(self, peer: str, lane: Literal["control", "metadata"], data: bytes) -> bool:
+        """Send a message to the control plane of a peer or guest, in order and at most once.
+
+        False: there is no connection, or `queued_bytes` wait already. True is no promise that it arrives: it is lost with the
+        connection, so whoever needs an answer asks for one and gives up after a time.
+        """
+
+    def peer_event_fd(self) -> int:
+        """A descriptor that is readable while events of links wait. It is there from the begin, and lives as long as the engine."""
+
+    def drain_peers(self, limit: int = 1_024) -> list[PeerEvent]:
+        """Take at most `limit` events of links, oldest first. When fewer come back the descriptor is quiet again.
+
+        They are bounded by `event_queue_limit` (half of it for messages) and `event_queue_bytes`; what does not fit is dropped and
+        counted (`cluster_events_dropped`).
         """
 
     # -- metrics ---------------------------------------------------------------------------------------------
@@ -873,6 +965,143 @@ class Metric:
     labels: dict[str, str]
     value: int
     description: str
+
+# -- other nodes ---------------------------------------------------------------------------------------------------
+
+class LinkLimits(TypedDict, total=False):
+    """Limits of the links with their defaults."""
+
+    link_timeout_ms: int
+    """5,000: silence after which a connection counts as down (`cluster.link_timeout`)."""
+    handshake_timeout_ms: int
+    """5,000: for everything until a connection is ready, at both ends (`outgoing_cluster_handshake_ack_timeout`)."""
+    outgoing_buffer_size: int
+    """67,108,864: bytes of clients' messages held for one peer (`outgoing_clustering_buffer_size`)."""
+    flush_threshold: int
+    """65,536: bytes from which on a batch of them takes no further one (`outgoing_clustering_flush_threshold`)."""
+    incoming_buffer_size: int
+    """67,108,864: bytes of one message from a peer (`incoming_clustering_buffer_size`)."""
+    credit: int
+    """8,388,608: bytes of clients' messages that a peer may have on their way here, or waiting to be stored."""
+    queued_bytes: int
+    """67,108,864: bytes of control, and of metadata messages that wait for one peer."""
+
+@final
+class LinkTls:
+    """TLS between nodes: both ends show a certificate. Immutable, and checked when it is made. TLS 1.2 and 1.3."""
+
+    def __init__(
+        self, *, certificates: bytes, key: bytes, ca: bytes, crl: bytes | None = None, check_names: bool = True
+    ) -> None:
+        """All of it is PEM. `certificates`: this node's chain, good for both ends; `key`: not encrypted.
+
+        `ca`: authorities of the certificates of the cluster. `crl`: of a certificate it must then be known that it is not
+        revoked. `check_names`: a certificate must be for the host that was dialled, or for the one in the node's name.
+        Raises `ValueError` with a sentence: which part is bad and why.
+        """
+
+@final
+class PeerConfig:
+    """A node to link with. Immutable; equal ones are equal."""
+
+    name: str
+    addresses: list[str]
+    incarnation: bytes | None
+    tls: bool
+
+    def __init__(
+        self, name: str, addresses: Sequence[str], *, incarnation: bytes | None = None, tls: bool = False
+    ) -> None:
+        """`addresses`: HOST:PORT, tried in turn; names are looked up each time. `incarnation`: only this data directory will do.
+
+        `tls`: its listener is a `vmqs` one. Where only an address is known, any name will do as `name`: the link does
+        not come about, and `PeerInfo.answering` tells who is there.
+        """
+
+@final
+class ClusterListenerInfo:
+    """A listener for other nodes. `failed_connections` were not let in."""
+
+    name: str
+    address: str
+    port: int
+    is_tls: bool
+    all_connections: int
+    failed_connections: int
+
+@final
+class PeerLane:
+    """One connection of a link. `direction`: "dialled" or "accepted".
+
+    `state`: "off", "pause" (it is dialled again soon), "opening", "open" (no heartbeat has come back lately), "alive".
+    """
+
+    lane: str
+    direction: str
+    state: str
+    since: float
+    round_trip_us: int | None
+
+@final
+class PeerInfo:
+    """A link. `state`: "down", "guest" (the control lane works, and one of both nodes has not joined yet) or "reachable".
+
+    `incarnation`: as the peer told it when it was last connected. `error`: what went wrong last, in words. `refusal`: why the peer
+    refuses this node, while it does: version, secret, busy, malformed, wrong_node, wrong_cluster, not_a_member,
+    wrong_incarnation, settings, guest_lane, joining_closed, name_taken, certificate. Nothing but version, secret, busy and
+    malformed can come from somebody who does not know the secret. `answering`: the node that is at the address instead of the one
+    that was looked for. Clients' messages: `queued_bytes` are not written, `held_bytes` not acknowledged or not written;
+    `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.
+    `messages_turned_away` (by `peer_send`) and `messages_lost` (with a connection) are control and metadata messages.
+    """
+
+    name: str
+    incarnation: bytes | None
+    state: str
+    since: float
+    lanes: list[PeerLane]
+    answering: str | None
+    error: str
+    refusal: str | None
+    queued_bytes: int
+    held_bytes: int
+    dropped: tuple[int, int, int]
+    dropped_bytes: int
+    messages_turned_away: int
+    messages_lost: int
+    duplicates: int
+    gaps: int
+    bytes_sent: int
+    bytes_received: int
+
+@final
+class PeerMessage:
+    """A message of another control plane, in the order in which it sent them on this lane."""
+
+    peer: str
+    incarnation: bytes
+    lane: str
+    data: bytes
+
+@final
+class PeerState:
+    """A link is in another state, or something else keeps it from being reachable; see `PeerInfo`. `reason` is for people."""
+
+    peer: str
+    incarnation: bytes | None
+    state: str
+    reason: str
+    refusal: str | None
+
+@final
+class PeerRefused:
+    """A connection came in on a cluster listener and was not let in. `peer`: as whom, not proved for all refusals."""
+
+    listener: str
+    address: tuple[str, int]
+    peer: str | None
+    refusal: str | None
+    reason: str
 
 # -- the store -----------------------------------------------------------------------------------------------------
 

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from strogoff import _engine, version
+from strogoff.cluster.identity import BadIdentityError, RenamedError
+from strogoff.cluster.node import ClusterNode
+from strogoff.cluster.terms import terms_of
 from strogoff.config import Configuration, engine_changes
 from strogoff.data_directory import held
 from strogoff.listeners.manager import ListenerError, ListenerManager
 from strogoff.observe.counters import Counters
 from strogoff.observe.enginelog import EngineLog
 from strogoff.observe.logging import get_logger
-from strogoff.observe.metrics import MetricsSource
+from strogoff.observe.metrics import MetricsSource, aggregated
 from strogoff.observe.systree import Systree, SystreeSettings
 from strogoff.phases import NodeHealth, Phase, PhaseHistory
 from strogoff.plugins.contract import Activation
@@ -89,6 +92,10 @@ class Broker:
         )
         self.store = NodeStore(self.engine, self.data_directory, self.node_name)
         self.listeners = ListenerManager(self.engine, lambda: self.configuration, choose=self.plugins.listeners_changed)
+        self.cluster = ClusterNode(
+            self.engine, self.node_name, terms=terms_of(configuration), client_state=self._client_state
+        )
+        self._is_clustered = False
         self.http_states: dict[str, str] = {}
         """HTTP listener -> running or not_running, kept by the service that serves them."""
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
@@ -97,10 +104,10 @@ class Broker:
         self._reads_events = False
         self._stop = asyncio.Event()
         # The way up: each phase, what has to be done before the node may say that it is in it, and what it does in it.
-        # A node without peers is a cluster of one: it has found, joined and synchronised all there is.
+        # A node that was a member resumes; one without peers is a cluster of one.
         self._way_up: tuple[tuple[Phase, Step, Step], ...] = (
             (Phase.BOOTING, _nothing, self._boot),
-            (Phase.DISCOVERING, _nothing, _nothing),
+            (Phase.DISCOVERING, _nothing, self._begin_cluster),
             (Phase.JOINING, _nothing, _nothing),
             (Phase.SYNCING, _nothing, _nothing),
             (Phase.READY, self._open_listeners, self._serve),
@@ -207,6 +214,22 @@ class Broker:
                 "another directory (platform_data_dir)"
             ) from error
 
+    async def _begin_cluster(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            self._running += await self.cluster.begin(tasks)
+        except (RenamedError, BadIdentityError, _engine.StoreError) as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(f"the listener for other nodes cannot be opened (listener.vmq): {error}") from error
+        self._is_clustered = True
+
+    def _client_state(self) -> str:
+        """What there is of clients on this node, in words."""
+        online, offline = self.engine.session_count()
+        values = {row.name: row.value for row in aggregated(self.metrics.snapshot())}
+        counts = {"sessions": online + offline, "retained messages": values.get("retain_messages", 0)}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
         try:
             await self.listeners.open_all()
@@ -224,6 +247,8 @@ class Broker:
     async def _go_down(self) -> None:
         self._enter(Phase.DRAINING)
         await self.plugins.stop(Activation.READY)
+        if self._is_clustered:
+            self.cluster.end()
         # The engine tells its clients and flushes; that takes a while, in which the loop goes on with the log events.
         await asyncio.to_thread(self.engine.stop, STOP_TIMEOUT_MS)
         if self._reads_events:

@@ -22,6 +22,7 @@ use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 use crate::store::Store;
 
+use super::cluster::{Cluster, ClusterListenerInfo, LinkTls, PeerInfo};
 use super::events;
 use super::listeners::{self, Wanted};
 use super::policy::{AccessList, PasswordTable};
@@ -45,6 +46,7 @@ pub struct Engine {
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
     store_directory: OnceLock<PathBuf>,
+    cluster: Cluster,
 }
 
 impl Engine {
@@ -177,6 +179,7 @@ impl Engine {
             desk: Mutex::new(desk),
             next_listener_id: AtomicU64::new(1),
             store_directory: OnceLock::new(),
+            cluster: Cluster::new()?,
         })
     }
 
@@ -201,6 +204,7 @@ impl Engine {
             if let Some(workers) = self.workers.get() {
                 workers.stop(Duration::from_millis(timeout_ms));
             }
+            self.cluster.stop(Duration::from_millis(timeout_ms));
             if let Some(store) = self.node.store() {
                 store.stop();
             }
@@ -561,6 +565,80 @@ impl Engine {
         py.detach(|| self.node.sweep_retained(now))
     }
 
+    // -- other nodes ---------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (name, incarnation, *, cluster=None, secret=vec![], agreed=vec![], **limits))]
+    fn start_cluster(
+        &self,
+        name: &str,
+        incarnation: &[u8],
+        cluster: Option<&[u8]>,
+        secret: Vec<u8>,
+        agreed: Vec<(String, String)>,
+        limits: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        self.cluster.start(&self.node, name, incarnation, cluster, secret, agreed, limits)
+    }
+
+    #[pyo3(signature = (cluster, agreed=vec![]))]
+    fn set_cluster(&self, cluster: Option<&[u8]>, agreed: Vec<(String, String)>) -> PyResult<()> {
+        self.cluster.set_identity(cluster, agreed)
+    }
+
+    #[pyo3(signature = (**limits))]
+    fn set_link_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        self.cluster.set_limits(limits)
+    }
+
+    #[pyo3(signature = (name, address, port, *, tls=None))]
+    fn open_cluster_listener(
+        &self,
+        name: &str,
+        address: &str,
+        port: u16,
+        tls: Option<&LinkTls>,
+    ) -> PyResult<ClusterListenerInfo> {
+        self.cluster.open_listener(name, address, port, tls)
+    }
+
+    fn close_cluster_listener(&self, name: &str) -> PyResult<bool> {
+        self.cluster.close_listener(name)
+    }
+
+    fn set_cluster_listener_tls(&self, name: &str, tls: &LinkTls) -> PyResult<bool> {
+        self.cluster.set_listener_tls(name, tls)
+    }
+
+    fn cluster_listeners(&self) -> Vec<ClusterListenerInfo> {
+        self.cluster.listeners()
+    }
+
+    fn set_link_tls(&self, tls: Option<&LinkTls>) -> PyResult<()> {
+        self.cluster.set_tls(tls)
+    }
+
+    #[pyo3(signature = (peers, *, joining=false))]
+    fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
+        self.cluster.set_peers(peers, joining)
+    }
+
+    fn peers(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
+        self.cluster.infos(py)
+    }
+
+    fn peer_send(&self, peer: &str, lane: &str, data: &[u8]) -> PyResult<bool> {
+        self.cluster.send(peer, lane, data)
+    }
+
+    fn peer_event_fd(&self) -> i32 {
+        self.cluster.descriptor()
+    }
+
+    #[pyo3(signature = (limit=1_024))]
+    fn drain_peers<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        self.cluster.drain(py, limit)
+    }
+
     // -- metrics -------------------------------------------------------------------------------------------------------
 
     fn metrics(&self, py: Python<'_>) -> Vec<Metric> {
@@ -619,6 +697,7 @@ impl Engine {
             }
         };
         metrics.extend(self.gauges().into_iter().map(single("gauge")));
+        metrics.extend(self.cluster.metrics());
         if let Some(store) = self.node.store() {
             let figures = store.figures();
             metrics.extend(store::counters(&figures).into_iter().map(single("counter")));
@@ -659,6 +738,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.cluster.stop(Duration::from_secs(1));
         if let Some(workers) = self.workers.get() {
             workers.stop(Duration::from_secs(1));
         }

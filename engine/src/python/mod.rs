@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod bench;
+mod cluster;
 mod engine;
 mod events;
 mod listeners;
@@ -45,6 +46,14 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<records::SubscriptionInfo>()?;
     module.add_class::<records::RetainedMessage>()?;
     module.add_class::<records::Metric>()?;
+    module.add_class::<cluster::PeerConfig>()?;
+    module.add_class::<cluster::LinkTls>()?;
+    module.add_class::<cluster::ClusterListenerInfo>()?;
+    module.add_class::<cluster::PeerLane>()?;
+    module.add_class::<cluster::PeerInfo>()?;
+    module.add_class::<cluster::PeerMessage>()?;
+    module.add_class::<cluster::PeerState>()?;
+    module.add_class::<cluster::PeerRefused>()?;
     module.add("StoreError", module.py().get_type::<store::StoreError>())?;
     module.add_class::<store::StoreSummary>()?;
     module.add_class::<store::StoreDamage>()?;

@@ -207,7 +207,7 @@ def listener_of(
         http_limits=HttpLimits(option("max_request_line_length", 8_000), option("max_header_value_length", 4_096)),
         http_modules=option("http_modules", ()),
         socket_options=socket_options,
-        is_active=kind in MQTT_FAMILIES or kind in HTTP_FAMILIES,
+        is_active=kind in MQTT_FAMILIES or kind in HTTP_FAMILIES or kind == "vmq",
     )
 
 

@@ -115,7 +115,7 @@ def test_listeners_of_each_kind_are_told_apart() -> None:
     configuration = configured(text)
     assert [item.key for item in configuration.listeners] == ["listener.tcp.a"]
     assert [item.key for item in configuration.http_listeners] == ["listener.http.b"]
-    assert [item.is_active for item in configuration.all_listeners] == [True, True, False]
+    assert [item.is_active for item in configuration.all_listeners] == [True, True, True]
     assert configuration.all_listeners[0].unix_path == "/run/m.sock"
     assert configuration.all_listeners[2].port == 44053
     assert any("listener.vmq.c" in note for note in notes_of(configuration, NoteKind.NOT_ACTIVE_YET))

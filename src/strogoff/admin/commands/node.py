@@ -1,4 +1,4 @@
-"""`node ...` and `cluster show`: how this node is and who belongs to its cluster."""
+"""`node ...`: how this node is."""
 
 from datetime import UTC, datetime
 
@@ -60,14 +60,7 @@ async def ping(_broker: Broker, _call: Call) -> Result:
     return Result.of(Text("pong"))
 
 
-@command("cluster show", "Show the nodes of the cluster.")
-async def cluster_show(broker: Broker, _call: Call) -> Result:
-    """A row for each node; a node without peers is a cluster of one."""
-    running = broker.phases.current is not Phase.STOPPED
-    return Result.of(Table(("Node", "Running"), [(broker.node_name, running)]))
-
-
-COMMANDS = (status, phase, ping, cluster_show)
+COMMANDS = (status, phase, ping)
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,517 @@
+//! Links to other nodes as Python sees them: who is a peer, what they say, how they are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList};
+
+use crate::broker::Node;
+use crate::message::Millis;
+use crate::peer::{
+    self, Boot, Change, ClusterId, ClusterListener, Figures, Identity, Incarnation, Lane, LinkOptions, LinkTlsOptions,
+    Messages, Notice, Notices, PeerId, PeerLink, Peers, Taken, TurnedAway, Upper,
+};
+
+use super::events::records;
+use super::records::Metric;
+
+records! {
+    /// A listener for other nodes.
+    ClusterListenerInfo {
+        name: String,
+        address: String,
+        port: u16,
+        is_tls: bool,
+        all_connections: u64,
+        failed_connections: u64,
+    }
+    /// One connection of a link.
+    PeerLane {
+        lane: String,
+        direction: String,
+        state: String,
+        since: f64,
+        round_trip_us: Option<u64>,
+    }
+    /// A link.
+    PeerInfo {
+        name: String,
+        incarnation: Option<Py<PyBytes>>,
+        state: String,
+        since: f64,
+        lanes: Vec<Py<PeerLane>>,
+        answering: Option<String>,
+        error: String,
+        refusal: Option<String>,
+        queued_bytes: usize,
+        held_bytes: usize,
+        dropped: (u64, u64, u64),
+        dropped_bytes: u64,
+        messages_turned_away: u64,
+        messages_lost: u64,
+        duplicates: u64,
+        gaps: u64,
+        bytes_sent: u64,
+        bytes_received: u64,
+    }
+    /// A message of another control plane.
+    PeerMessage {
+        peer: String,
+        incarnation: Py<PyBytes>,
+        lane: String,
+        data: Py<PyBytes>,
+    }
+    /// A link has changed.
+    PeerState {
+        peer: String,
+        incarnation: Option<Py<PyBytes>>,
+        state: String,
+        reason: String,
+        refusal: Option<String>,
+    }
+    /// A node, or something else, was not let in.
+    PeerRefused {
+        listener: String,
+        address: (String, u16),
+        peer: Option<String>,
+        refusal: Option<String>,
+        reason: String,
+    }
+}
+
+/// Whom to dial, and where.
+#[pyclass(frozen, eq, module = "strogoff._engine")]
+#[derive(PartialEq)]
+pub struct PeerConfig(peer::PeerConfig);
+
+#[pymethods]
+impl PeerConfig {
+    #[new]
+    #[pyo3(signature = (name, addresses, *, incarnation=None, tls=false))]
+    fn new(name: &str, addresses: Vec<String>, incarnation: Option<&[u8]>, tls: bool) -> PyResult<Self> {
+        let incarnation = incarnation.map(|bytes| read_bytes("incarnation", bytes)).transpose()?.map(Incarnation);
+        Ok(Self(peer::PeerConfig { name: name.into(), addresses, incarnation, is_tls: tls }))
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        self.0.addresses.clone()
+    }
+
+    #[getter]
+    fn incarnation<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.incarnation.map(|incarnation| PyBytes::new(py, &incarnation.0))
+    }
+
+    #[getter]
+    fn tls(&self) -> bool {
+        self.0.is_tls
+    }
+}
+
+/// TLS between nodes.
+#[pyclass(frozen, module = "strogoff._engine")]
+pub struct LinkTls(peer::LinkTls);
+
+#[pymethods]
+impl LinkTls {
+    #[new]
+    #[pyo3(signature = (*, certificates, key, ca, crl=None, check_names=true))]
+    fn new(
+        py: Python<'_>,
+        certificates: Vec<u8>,
+        key: Vec<u8>,
+        ca: Vec<u8>,
+        crl: Option<Vec<u8>>,
+        check_names: bool,
+    ) -> PyResult<Self> {
+        let options =
+            LinkTlsOptions { certificates, key, authorities: ca, revocations: crl, are_names_checked: check_names };
+        let tls = py.detach(|| peer::LinkTls::new(&options));
+        tls.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}
+
+fn read_bytes<const N: usize>(name: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
+    bytes.try_into().map_err(|_| PyValueError::new_err(format!("{name}: expected {N} bytes, got {}", bytes.len())))
+}
+
+/// What the links call: it notes what Python is to hear.
+struct Boundary {
+    node: Arc<Node>,
+    notices: Arc<Notices>,
+}
+
+impl Boundary {
+    fn note(&self, notice: Notice) {
+        let settings = self.node.settings.load();
+        self.notices.push(notice, settings.event_queue_limit, settings.event_queue_bytes);
+    }
+}
+
+impl Upper for Boundary {
+    fn now(&self) -> Millis {
+        self.node.clock.now()
+    }
+
+    fn last_applied(&self, _from: &PeerId) -> u64 {
+        0
+    }
+
+    // No node forwards messages yet, so one that does speaks a later version than this one.
+    fn batch(&self, _link: &Arc<PeerLink>, _from: &Arc<PeerId>, _seq: u64, _messages: Messages<'_>) -> Taken {
+        Taken::Not
+    }
+
+    fn acknowledged(&self, _link: &Arc<PeerLink>, _seq: u64) {}
+
+    fn message(&self, from: &Arc<PeerId>, lane: Lane, data: &[u8]) {
+        self.note(Notice::Message { from: Arc::clone(from), lane, data: data.into() });
+    }
+
+    fn changed(&self, link: &Arc<PeerLink>, change: &Change) {
+        self.note(Notice::Changed { name: Arc::clone(link.name()), change: change.clone() });
+    }
+
+    fn turned_away(&self, visitor: &TurnedAway) {
+        self.note(Notice::TurnedAway(visitor.clone()));
+    }
+}
+
+/// The links of an engine.
+pub(super) struct Cluster {
+    notices: Arc<Notices>,
+    peers: OnceLock<Peers>,
+}
+
+impl Cluster {
+    pub fn new() -> PyResult<Self> {
+        Ok(Self { notices: Arc::new(Notices::new()?), peers: OnceLock::new() })
+    }
+
+    fn peers(&self) -> PyResult<&Peers> {
+        self.peers.get().ok_or_else(|| PyRuntimeError::new_err("the links are not started: call start_cluster first"))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of a Python method")]
+    pub fn start(
+        &self,
+        node: &Arc<Node>,
+        name: &str,
+        incarnation: &[u8],
+        cluster: Option<&[u8]>,
+        secret: Vec<u8>,
+        agreed: Vec<(String, String)>,
+        limits: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let again = || PyRuntimeError::new_err("the links were started before");
+        if self.peers.get().is_some() {
+            return Err(again());
+        }
+        let mut boot = [0; 8];
+        getrandom::fill(&mut boot).map_err(|error| PyOSError::new_err(error.to_string()))?;
+        let incarnation = Incarnation(read_bytes("incarnation", incarnation)?);
+        let identity = Identity {
+            node: PeerId { name: name.into(), incarnation, boot: Boot(boot) },
+            cluster: read_cluster(cluster)?,
+            agreed,
+            secret,
+        };
+        let options = read_limits(LinkOptions::default(), limits)?;
+        let boundary = Boundary { node: Arc::clone(node), notices: Arc::clone(&self.notices) };
+        let peers = Peers::start(identity, options, Arc::new(boundary)).map_err(to_python)?;
+        self.peers.set(peers).map_err(|_| again())
+    }
+
+    pub fn set_identity(&self, cluster: Option<&[u8]>, agreed: Vec<(String, String)>) -> PyResult<()> {
+        self.peers()?.set_identity(read_cluster(cluster)?, agreed).map_err(to_python)
+    }
+
+    pub fn set_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        let peers = self.peers()?;
+        peers.set_options(read_limits(peers.options(), limits)?).map_err(to_python)
+    }
+
+    pub fn open_listener(
+        &self,
+        name: &str,
+        address: &str,
+        port: u16,
+        tls: Option<&LinkTls>,
+    ) -> PyResult<ClusterListenerInfo> {
+        let ip = address.parse().map_err(|_| {
+            PyValueError::new_err(format!("address: expected an IPv4 or IPv6 address, got {address:?}"))
+        })?;
+        let address = std::net::SocketAddr::new(ip, port);
+        let opened = self.peers()?.open_listener(name, address, tls.map(|tls| tls.0.clone()))?;
+        let taken = || PyValueError::new_err(format!("name: there is a cluster listener {name:?} already"));
+        opened.as_deref().map(ClusterListenerInfo::of).ok_or_else(taken)
+    }
+
+    pub fn close_listener(&self, name: &str) -> PyResult<bool> {
+        Ok(self.peers()?.close_listener(name))
+    }
+
+    pub fn set_listener_tls(&self, name: &str, tls: &LinkTls) -> PyResult<bool> {
+        match self.peers()?.set_listener_tls(name, tls.0.clone()) {
+            Some(false) => Err(PyValueError::new_err(format!("tls: the cluster listener {name:?} has no TLS"))),
+            outcome => Ok(outcome.is_some()),
+        }
+    }
+
+    pub fn listeners(&self) -> Vec<ClusterListenerInfo> {
+        let listeners = self.peers.get().map(Peers::listeners).unwrap_or_default();
+        listeners.iter().map(|listener| ClusterListenerInfo::of(listener)).collect()
+    }
+
+    pub fn set_tls(&self, tls: Option<&LinkTls>) -> PyResult<()> {
+        self.peers()?.set_tls(tls.map(|tls| tls.0.clone()));
+        Ok(())
+    }
+
+    pub fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
+        let mut configs: Vec<peer::PeerConfig> = Vec::new();
+        for config in PyIterator::from_object(peers)? {
+            let config = config?.cast::<PeerConfig>()?.get().0.clone();
+            if configs.iter().any(|other| other.name == config.name) {
+                return Err(PyValueError::new_err(format!("peers: {:?} is named twice", config.name)));
+            }
+            configs.push(config);
+        }
+        self.peers()?.set_peers(configs, joining).map_err(to_python)
+    }
+
+    pub fn infos(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
+        let links = self.peers.get().map(Peers::links).unwrap_or_default();
+        let mut infos: Vec<peer::PeerInfo> = links.iter().map(|link| link.info()).collect();
+        infos.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        infos.iter().map(|info| PeerInfo::of(py, info)).collect()
+    }
+
+    pub fn send(&self, peer: &str, lane: &str, data: &[u8]) -> PyResult<bool> {
+        let known = Lane::by_name(lane).filter(|lane| *lane != Lane::Data);
+        let lane =
+            known.ok_or_else(|| PyValueError::new_err(format!("lane: expected control or metadata, got {lane:?}")))?;
+        Ok(self.peers()?.find(peer).is_some_and(|link| link.send(lane, data)))
+    }
+
+    pub fn descriptor(&self) -> i32 {
+        self.notices.descriptor()
+    }
+
+    pub fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for notice in self.notices.drain(limit) {
+            list.append(notice_to_python(py, notice)?)?;
+        }
+        Ok(list)
+    }
+
+    pub fn stop(&self, timeout: Duration) {
+        if let Some(peers) = self.peers.get() {
+            peers.stop(timeout);
+        }
+    }
+
+    pub fn metrics(&self) -> Vec<Metric> {
+        let Some(peers) = self.peers.get() else { return Vec::new() };
+        let (waiting, dropped) = self.notices.counts();
+        series(&peers.figures(), waiting as u64, dropped)
+    }
+}
+
+fn to_python(error: std::io::Error) -> PyErr {
+    match error.kind() {
+        std::io::ErrorKind::InvalidInput => PyValueError::new_err(error.to_string()),
+        std::io::ErrorKind::Other => PyRuntimeError::new_err(error.to_string()),
+        _ => error.into(),
+    }
+}
+
+fn read_cluster(cluster: Option<&[u8]>) -> PyResult<Option<ClusterId>> {
+    cluster.map(|bytes| read_bytes("cluster", bytes).map(ClusterId)).transpose()
+}
+
+/// Changes the limits that are given; a name that there is not is an error.
+fn read_limits(mut options: LinkOptions, given: Option<&Bound<'_, PyDict>>) -> PyResult<LinkOptions> {
+    let Some(given) = given else { return Ok(options) };
+    for (name, value) in given {
+        let name: String = name.extract()?;
+        let number = value.extract::<u32>().map_err(|_| {
+            PyValueError::new_err(format!("{name}: expected a whole number from 0 to {}, got {value}", u32::MAX))
+        })?;
+        let (time, size) = (Duration::from_millis(number.into()), number as usize);
+        match name.as_str() {
+            "link_timeout_ms" => options.link_timeout = time,
+            "handshake_timeout_ms" => options.handshake_timeout = time,
+            "outgoing_buffer_size" => options.outgoing_buffer_size = size,
+            "flush_threshold" => options.flush_threshold = size,
+            "incoming_buffer_size" => options.incoming_buffer_size = size,
+            "credit" => options.credit = size,
+            "queued_bytes" => options.queued_bytes = size,
+            _ => return Err(PyTypeError::new_err(format!("got an unexpected keyword argument '{name}'"))),
+        }
+    }
+    Ok(options)
+}
+
+impl ClusterListenerInfo {
+    fn of(listener: &ClusterListener) -> Self {
+        let (all_connections, failed_connections) = listener.counts();
+        Self {
+            name: listener.name.to_string(),
+            address: listener.address.ip().to_string(),
+            port: listener.address.port(),
+            is_tls: listener.is_tls(),
+            all_connections,
+            failed_connections,
+        }
+    }
+}
+
+fn wall(at: std::time::Instant) -> f64 {
+    let then = SystemTime::now().checked_sub(at.elapsed()).unwrap_or(UNIX_EPOCH);
+    then.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn incarnation_bytes(py: Python<'_>, incarnation: Incarnation) -> Py<PyBytes> {
+    PyBytes::new(py, &incarnation.0).unbind()
+}
+
+impl PeerInfo {
+    fn of(py: Python<'_>, info: &peer::PeerInfo) -> PyResult<Self> {
+        let lanes = info.lanes.iter().map(|lane| {
+            let lane = PeerLane {
+                lane: lane.lane.name().to_owned(),
+                direction: lane.side.name().to_owned(),
+                state: lane.state.name().to_owned(),
+                since: wall(lane.since),
+                round_trip_us: lane.round_trip_us,
+            };
+            Py::new(py, lane)
+        });
+        let [qos_0, qos_1, qos_2] = info.dropped.messages;
+        Ok(Self {
+            name: info.name.to_string(),
+            incarnation: info.incarnation.map(|incarnation| incarnation_bytes(py, incarnation)),
+            state: info.condition.name().to_owned(),
+            since: wall(info.since),
+            lanes: lanes.collect::<PyResult<_>>()?,
+            answering: info.answering.as_deref().map(str::to_owned),
+            error: info.error.clone(),
+            refusal: info.refusal.map(|code| code.name().to_owned()),
+            queued_bytes: info.queued_bytes,
+            held_bytes: info.held_bytes,
+            dropped: (qos_0, qos_1, qos_2),
+            dropped_bytes: info.dropped.bytes,
+            messages_turned_away: info.messages_turned_away,
+            messages_lost: info.messages_lost,
+            duplicates: info.duplicates,
+            gaps: info.gaps,
+            bytes_sent: info.counts.bytes_sent,
+            bytes_received: info.counts.bytes_received,
+        })
+    }
+}
+
+fn notice_to_python(py: Python<'_>, notice: Notice) -> PyResult<Py<PyAny>> {
+    let object = match notice {
+        Notice::Message { from, lane, data } => {
+            let event = PeerMessage {
+                peer: from.name.to_string(),
+                incarnation: incarnation_bytes(py, from.incarnation),
+                lane: lane.name().to_owned(),
+                data: PyBytes::new(py, &data).unbind(),
+            };
+            Py::new(py, event)?.into_any()
+        }
+        Notice::Changed { name, change } => {
+            let event = PeerState {
+                peer: name.to_string(),
+                incarnation: change.peer.map(|peer| incarnation_bytes(py, peer.incarnation)),
+                state: change.condition.name().to_owned(),
+                reason: change.reason,
+                refusal: change.refusal.map(|code| code.name().to_owned()),
+            };
+            Py::new(py, event)?.into_any()
+        }
+        Notice::TurnedAway(visitor) => {
+            let event = PeerRefused {
+                listener: visitor.listener.to_string(),
+                address: (visitor.address.ip().to_string(), visitor.address.port()),
+                peer: visitor.name.as_deref().map(str::to_owned),
+                refusal: visitor.code.map(|code| code.name().to_owned()),
+                reason: visitor.reason,
+            };
+            Py::new(py, event)?.into_any()
+        }
+    };
+    Ok(object)
+}
+
+/// What the links count, and what they are like now.
+fn series(figures: &Figures, events_waiting: u64, events_dropped: u64) -> Vec<Metric> {
+    let Figures { counts, dropped, .. } = figures;
+    let metric = |kind: &str, name: &str, value: u64, description: &str| Metric {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        labels: HashMap::new(),
+        value,
+        description: description.to_owned(),
+    };
+    let counters = [
+        ("cluster_bytes_received", counts.bytes_received, "Bytes received from other nodes."),
+        ("cluster_bytes_sent", counts.bytes_sent, "Bytes sent to other nodes."),
+        ("cluster_bytes_dropped", dropped.bytes, "Bytes for other nodes that were dropped."),
+        ("cluster_messages_sent", counts.messages_sent, "Clients' messages for other nodes."),
+        ("cluster_messages_received", counts.messages_received, "Clients' messages from other nodes."),
+        ("cluster_control_sent", counts.control_sent, "Control and metadata messages sent to other nodes."),
+        ("cluster_control_received", counts.control_received, "Control and metadata messages from other nodes."),
+        (
+            "cluster_control_dropped",
+            figures.messages_turned_away,
+            "Control and metadata messages that no connection could take, or that were lost with one.",
+        ),
+        (
+            "cluster_events_dropped",
+            events_dropped,
+            "Events of links dropped because too many waited for the control plane.",
+        ),
+        ("cluster_peer_up", counts.ups, "Times that a peer became reachable."),
+        ("cluster_peer_down", counts.downs, "Times that a peer was reachable no more."),
+        ("cluster_dials", counts.dials, "Connections to other nodes that were begun."),
+        ("cluster_dial_errors", counts.dial_failures, "Those that failed before they were ready."),
+        ("cluster_silences", counts.silences, "Connections given up because no heartbeat came back in time."),
+        ("cluster_accepts", figures.accepted, "Connections that came in on cluster listeners."),
+        ("cluster_accept_errors", figures.refused, "Those that were not let in."),
+        (
+            "cluster_accepts_crowded_out",
+            figures.crowded_out,
+            "Those among them that had to make room for newer ones before they had said who they are.",
+        ),
+    ];
+    let gauges = [
+        ("cluster_peers", figures.peers as u64, "Other nodes that are peers of this one."),
+        ("cluster_peers_reachable", figures.reachable as u64, "Those among them that are reachable."),
+        ("cluster_held_bytes", figures.held_bytes as u64, "Bytes of messages held for other nodes."),
+        ("cluster_events_waiting", events_waiting, "Events of links that wait for the control plane."),
+    ];
+    let dropped_by_qos = dropped.messages.iter().zip(["0", "1", "2"]).map(|(value, qos)| Metric {
+        name: "cluster_messages_dropped".to_owned(),
+        kind: "counter".to_owned(),
+        labels: HashMap::from([("qos".to_owned(), qos.to_owned())]),
+        value: *value,
+        description: "Clients' messages for other nodes that were dropped.".to_owned(),
+    });
+    let counters = counters.map(|(name, value, description)| metric("counter", name, value, description));
+    let gauges = gauges.map(|(name, value, description)| metric("gauge", name, value, description));
+    counters.into_iter().chain(gauges).chain(dropped_by_qos).collect()
+}

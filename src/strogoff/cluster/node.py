@@ -1,0 +1,499 @@
+"""This node in its cluster: links, metadata, membership, and how it joins, leaves and is let go.
+
+What is known of members lies in the replicated metadata (`members`), so every node learns of a change by the same way,
+and this module follows it: links, and the members of the metadata replica, are whatever the records say.
+"""
+
+import asyncio
+import dataclasses
+import enum
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from strogoff import _engine, version
+from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState
+from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, new_identity
+from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
+from strogoff.cluster.merge import by_prefix
+from strogoff.cluster.metadata import Event, MetadataError
+from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
+from strogoff.cluster.swc import Actor
+from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
+from strogoff.observe.logging import get_logger
+
+__all__ = ["ClusterError", "ClusterNode", "Link", "MemberView", "Terms"]
+
+PROTOCOL: Final = 1
+DEFAULT_PORT: Final = 44053
+JOIN_TIMEOUT_S: Final = 30.0
+LINK_TIMEOUT_S: Final = 10.0
+LOOK_S: Final = 0.05
+EVENTS_A_TURN_MAX: Final = 1_024
+
+_log = get_logger("cluster")
+
+
+class ClusterError(Exception):
+    """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
+
+
+class Link(enum.Enum):
+    """How this node and a member can reach each other."""
+
+    SELF = "self"
+    REACHABLE = "reachable"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member as this node sees it. `since`: of the state of the link, seconds since the Unix epoch."""
+
+    member: Member
+    link: Link
+    since: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the configuration says about the cluster.
+
+    `listeners`: (name, address, port) of the cluster listeners. `addresses`: HOST:PORT under which others reach them.
+    `agreed`: settings that all nodes must have alike. `limits`: of the links, by the engine's names.
+    """
+
+    cookie: bytes
+    listeners: Sequence[tuple[str, str, int]]
+    addresses: tuple[str, ...]
+    agreed: Sequence[tuple[str, str]]
+    limits: Mapping[str, int]
+    is_every_write_synced: bool
+
+
+class ClusterNode:
+    """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing."""
+
+    def __init__(
+        self,
+        engine: _engine.Engine,
+        name: str,
+        *,
+        terms: Terms,
+        client_state: Callable[[], str],
+    ) -> None:
+        self._engine = engine
+        self._name = name
+        self._terms = terms
+        self._client_state = client_state
+        self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
+        self._members: dict[str, Member] = {}
+        self._states: dict[str, tuple[str, float, str]] = {}
+        self._changed = asyncio.Event()
+        self._is_changing = asyncio.Lock()
+        self._knows_removal = False
+        self._requests: Requests | None = None
+        self._metadata: SwcStore | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def begin(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Load what is known, open the cluster listeners, and dial the members. Raises `OSError`, `StoreError`,
+        `ValueError`. The tasks are for the caller to cancel.
+        """
+        rows = await asyncio.to_thread(lambda: list(rows_of(self._engine)))
+        self._identity = await asyncio.to_thread(self._take_identity, rows)
+        hooks = Hooks(self._send_metadata, self._was_removed, self._has_lost_history)
+        self._metadata = SwcStore(
+            self._engine,
+            actor=self._identity.actor,
+            members=[self._identity.actor],
+            rows=rows,
+            merge=by_prefix({MEMBERS_PREFIX: merged}),
+            hooks=hooks,
+        )
+        self._requests = Requests(self._send_control, tasks)
+        self._requests.serve("join", self._asked_to_let_join)
+        self._requests.serve("may join", self._asked_whether_one_may_join)
+        self._metadata.watch(MEMBERS_PREFIX, self._members_changed)
+        self._engine.start_cluster(
+            self._name,
+            self._identity.incarnation_bytes,
+            cluster=self._identity.cluster_bytes,
+            secret=self._terms.cookie,
+            agreed=self._terms.agreed,
+            **self._terms.limits,
+        )
+        asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
+        for name, address, port in self._terms.listeners:
+            info = self._engine.open_cluster_listener(name, address, port)
+            _log.info("cluster listener open", listener=name, address=info.address, port=info.port)
+        task = tasks.create_task(self._metadata.run(), name="metadata")
+        self._read_members()
+        if self._own_record_is_stale():
+            await self._write_own_record()
+        self._follow_members()
+        return [task]
+
+    def end(self) -> None:
+        """Stop listening to the links. The engine ends them."""
+        asyncio.get_running_loop().remove_reader(self._engine.peer_event_fd())
+        self._engine.store_write([(IDENTITY_KEY, ended(self._identity).encode())], wait=False)
+
+    def _take_identity(self, rows: Sequence[tuple[bytes, bytes]]) -> Identity:
+        boot, draw = boot_id(), random.SystemRandom().getrandbits
+        row = self._engine.store_get(IDENTITY_KEY)
+        if row is None:
+            identity = new_identity(self._name, boot, draw)
+        else:
+            identity, reason = begun(
+                Identity.decode(row),
+                self._name,
+                boot,
+                is_every_write_synced=self._terms.is_every_write_synced,
+                has_members=sum(1 for key, _ in rows if MEMBERS_PREFIX in key) > 1,
+                draw=draw,
+            )
+            if reason is not None:
+                _log.warning("this node writes under a new incarnation", reason=reason)
+        self._engine.store_write([(IDENTITY_KEY, identity.encode())], wait=True)
+        return identity
+
+    # -- what is known ---------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> SwcStore:
+        """The replicated metadata."""
+        assert self._metadata is not None, "the node has begun"
+        return self._metadata
+
+    @property
+    def requests(self) -> Requests:
+        """Requests to other nodes."""
+        assert self._requests is not None, "the node has begun"
+        return self._requests
+
+    @property
+    def identity(self) -> Identity:
+        """Who this node is."""
+        return self._identity
+
+    def show(self) -> list[MemberView]:
+        """All members, by name."""
+        views = []
+        for member in sorted(self._members.values(), key=lambda member: member.name):
+            if member.is_removed:
+                continue
+            state, since, error = self._states.get(member.name, ("down", 0.0, ""))
+            link = Link.SELF if member.name == self._name else Link.DOWN
+            if link is not Link.SELF and state == "reachable":
+                link = Link.REACHABLE
+            views.append(MemberView(member, link, since, error))
+        return views
+
+    def others(self) -> list[str]:
+        """The names of the other members."""
+        return [view.member.name for view in self.show() if view.link is not Link.SELF]
+
+    def reachable(self) -> list[str]:
+        """The names of the other members that can be reached."""
+        return [view.member.name for view in self.show() if view.link is Link.REACHABLE]
+
+    # -- join ------------------------------------------------------------------------------------------------
+
+    async def join(self, target: str) -> None:
+        """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
+        name, address = _address_of(target)
+        if name == self._name:
+            raise ClusterError(f"{self._name} cannot join itself: name another node")
+        async with self._is_changing:
+            self._check_empty()
+            former = self._identity.cluster_bytes
+            self._engine.set_cluster(None, self._terms.agreed)
+            self._engine.set_peers([PeerConfig(name, [address])])
+            try:
+                await self._link_to(name, address)
+                answer = await self._ask_to_join(name)
+            except ClusterError:
+                self._engine.set_cluster(former, self._terms.agreed)
+                self._follow_members()
+                raise
+            await self._become_member(answer)
+            await self._synchronise(name)
+        _log.notice("joined", cluster=f"{self._identity.cluster:032x}", through=name, members=",".join(self.others()))
+
+    def _check_empty(self) -> None:
+        others = self.others()
+        if others:
+            raise ClusterError(
+                f"{self._name} is in a cluster with {', '.join(others)} already: stop it, and take it out on one of "
+                f"them first (vmq-admin cluster leave node={self._name})"
+            )
+        state = self._client_state()
+        if state:
+            _log.warning("refused to join a cluster: this node has state of clients", state=state)
+            raise ClusterError(
+                f"{self._name} refuses to join: it has state of its own ({state}), which the cluster does not know. "
+                "Remove it, or start with an empty data directory"
+            )
+
+    async def _link_to(self, name: str, address: str) -> None:
+        """Wait until the node lets this one in as a guest, or says that it does not."""
+        waiting = asyncio.ensure_future(self._until(name, "guest"))
+        deadline = time.monotonic() + LINK_TIMEOUT_S
+        try:
+            while not waiting.done():
+                info = next((info for info in self._engine.peers() if info.name == name), None)
+                is_refused = info is not None and (info.refusal is not None or info.answering is not None)
+                if is_refused or time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"{self._name} cannot reach {name} at {address}: {_obstacle(info)}. Check the address, its "
+                        "cluster listener (listener.vmq.NAME) and distributed_cookie on both nodes"
+                    )
+                await asyncio.wait([waiting], timeout=LOOK_S)
+        finally:
+            waiting.cancel()
+
+    async def _ask_to_join(self, name: str) -> dict[str, Any]:
+        own = self._own_record()
+        payload = {"protocol": PROTOCOL, "version": version(), "member": own.encode().decode()}
+        try:
+            return await self.requests.ask(name, "join", payload, timeout_s=JOIN_TIMEOUT_S)
+        except RemoteError as error:
+            raise ClusterError(f"{name} refuses to let {self._name} join: {error}") from None
+        except NoAnswerError as error:
+            raise ClusterError(f"{error}; it may have let {self._name} join all the same: try again") from None
+
+    async def _become_member(self, answer: dict[str, Any]) -> None:
+        members = [Member.decode(value.encode()) for value in answer["members"]]
+        self._identity = dataclasses.replace(self._identity, cluster=int(answer["cluster"], 16))
+        row = [(IDENTITY_KEY, self._identity.encode())]
+        await asyncio.to_thread(self._engine.store_write, row, wait=True)
+        await self.metadata.put_all((member_key(member.name), member.encode()) for member in members)
+        self._read_members()
+        self._engine.set_cluster(self._identity.cluster_bytes, self._terms.agreed)
+        self._follow_members()
+
+    async def _synchronise(self, name: str) -> None:
+        """Wait until the metadata of the cluster is here."""
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                await self._until(name, "reachable")
+                await self.metadata.exchange(self._members[name].actor)
+        except (TimeoutError, ExchangeError) as error:
+            reason = str(error) or f"the link did not come about within {JOIN_TIMEOUT_S:.0f} s"
+            raise ClusterError(
+                f"{self._name} has joined, but the metadata of {name} is not here yet: {reason}. It follows by itself"
+            ) from None
+
+    async def _asked_to_let_join(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Somebody wants to join through this node."""
+        joiner = self._joiner(node, payload)
+        async with self._is_changing:
+            for member in self.reachable():
+                try:
+                    await self.requests.ask(member, "may join", payload | {"node": node}, timeout_s=LINK_TIMEOUT_S)
+                except (RemoteError, NoAnswerError) as error:
+                    raise RemoteError(f"{member} does not agree: {error}") from None
+            former = self._members.get(joiner.name)
+            epoch = 1 + max(joiner.epoch, 0 if former is None else former.epoch)
+            record = dataclasses.replace(joiner, epoch=epoch, is_removed=False)
+            await self.metadata.put(member_key(record.name), record.encode())
+        self._read_members()
+        self._follow_members()
+        _log.notice("let a node join", node=node, address=",".join(record.addresses))
+        values = [member.encode().decode() for member in self._members.values()]
+        return {"cluster": f"{self._identity.cluster:032x}", "members": values}
+
+    async def _asked_whether_one_may_join(self, _: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Another member is about to let somebody join."""
+        self._joiner(str(payload.get("node")), payload)
+        return {}
+
+    def _joiner(self, node: str, payload: dict[str, Any]) -> Member:
+        """Who wants to join. Raises `RemoteError` if that may not be."""
+        if payload.get("protocol") != PROTOCOL:
+            raise RemoteError(
+                f"it speaks version {payload.get('protocol')} of the cluster protocol, {self._name} speaks {PROTOCOL}"
+            )
+        try:
+            joiner = Member.decode(str(payload.get("member")).encode())
+        except BadMemberError as error:
+            raise RemoteError(str(error)) from None
+        if joiner.name != node:
+            raise RemoteError(f"it is {node} and calls itself {joiner.name}")
+        if not joiner.addresses:
+            raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
+        known = self._members.get(node)
+        if known is not None and not known.is_removed and known.incarnation != joiner.incarnation:
+            state = self._states.get(node, ("down", 0.0, ""))[0]
+            if state == "reachable":
+                raise RemoteError(f"there is another node of the name {node} in the cluster, which can be reached")
+        return joiner
+
+    # -- leave -----------------------------------------------------------------------------------------------
+
+    async def remove(self, name: str) -> None:
+        """Take a member that cannot be reached out of the cluster. Raises `ClusterError`."""
+        async with self._is_changing:
+            member = self._members.get(name)
+            if member is None or member.is_removed:
+                known = ", ".join(view.member.name for view in self.show())
+                raise ClusterError(f"{name} is no member of the cluster; members are {known}")
+            record = dataclasses.replace(member, epoch=member.epoch + 1, is_removed=True)
+            try:
+                await self.metadata.put(member_key(name), record.encode())
+            except MetadataError as error:
+                raise ClusterError(str(error)) from None
+        self._read_members()
+        self._follow_members()
+        _log.notice("took a node out of the cluster", node=name)
+
+    # -- following the members -------------------------------------------------------------------------------
+
+    def _own_record(self) -> Member:
+        known = self._members.get(self._name)
+        epoch = 1 if known is None else known.epoch
+        return Member(self._name, self._identity.incarnation, self._terms.addresses, epoch)
+
+    def _own_record_is_stale(self) -> bool:
+        known = self._members.get(self._name)
+        return known is None or dataclasses.replace(self._own_record(), is_removed=known.is_removed) != known
+
+    async def _write_own_record(self) -> None:
+        own = self._own_record()
+        record = dataclasses.replace(own, epoch=own.epoch + 1)
+        await self.metadata.put(member_key(self._name), record.encode())
+        self._read_members()
+
+    def _read_members(self) -> None:
+        found: dict[str, Member] = {}
+        for _, value in self.metadata.scan(MEMBERS_PREFIX, limit=10_000):
+            try:
+                member = Member.decode(value)
+            except BadMemberError as error:
+                _log.error("a member's record is passed over", reason=str(error))
+                continue
+            found[member.name] = member
+        self._members = found
+
+    def _members_changed(self, _: Sequence[Event]) -> None:
+        before = {name for name, member in self._members.items() if not member.is_removed}
+        self._read_members()
+        after = {name for name, member in self._members.items() if not member.is_removed}
+        for name in sorted(after - before):
+            _log.notice("a node has joined", node=name)
+        for name in sorted(before - after):
+            _log.notice("a node has left", node=name)
+        self._follow_members()
+
+    def _follow_members(self) -> None:
+        """Let the links and the metadata be those of the members."""
+        members = [member for member in self._members.values() if not member.is_removed]
+        others = [member for member in members if member.name != self._name]
+        self._engine.set_peers(
+            [
+                PeerConfig(
+                    member.name,
+                    member.addresses,
+                    incarnation=member.incarnation.to_bytes(16, "big"),
+                    tls=member.is_tls,
+                )
+                for member in others
+            ],
+            joining=True,
+        )
+        self.metadata.set_members(actors(others) | {self._identity.actor})
+        for name in set(self._states) - {member.name for member in others}:
+            del self._states[name]
+
+    def _was_removed(self, peer: Actor) -> None:
+        self._tell_removal(peer.name)
+
+    def _tell_removal(self, peer: str) -> None:
+        if self._knows_removal:
+            return
+        self._knows_removal = True
+        _log.error(
+            "this node is no member of its cluster any more: it was taken out while it was away. Its data stays; take "
+            "it out of the way (strogoff store backup, then an empty data directory) and join again",
+            told_by=peer,
+        )
+
+    def _has_lost_history(self) -> None:
+        _log.error("the store of this node has lost writes that others have seen: start the node again")
+
+    # -- links -----------------------------------------------------------------------------------------------
+
+    def _send_control(self, node: str, data: bytes) -> bool:
+        return self._engine.peer_send(node, "control", data)
+
+    def _send_metadata(self, actor: Actor, data: bytes) -> bool:
+        return self._engine.peer_send(actor.name, "metadata", data)
+
+    def _drain(self) -> None:
+        for event in self._engine.drain_peers(EVENTS_A_TURN_MAX):
+            match event:
+                case PeerMessage():
+                    self._message(event)
+                case PeerState():
+                    self._state(event)
+                case PeerRefused():
+                    _log.warning(
+                        "a node was not let in",
+                        listener=event.listener,
+                        address=f"{event.address[0]}:{event.address[1]}",
+                        node=event.peer or "",
+                        reason=event.reason,
+                    )
+
+    def _message(self, event: PeerMessage) -> None:
+        if event.lane == "control":
+            self.requests.receive(event.peer, event.data)
+        else:
+            self.metadata.receive(Actor(event.peer, int.from_bytes(event.incarnation, "big")), event.data)
+
+    def _state(self, event: PeerState) -> None:
+        before = self._states.get(event.peer, ("down", 0.0, ""))[0]
+        self._states[event.peer] = (event.state, time.time(), event.reason)
+        member = self._members.get(event.peer)
+        if event.state == "reachable" and before != "reachable" and member is not None:
+            _log.notice("a node can be reached", node=event.peer)
+            self.metadata.reachable(member.actor)
+        elif event.state != "reachable" and before == "reachable":
+            _log.warning("a node cannot be reached", node=event.peer, reason=event.reason)
+            if member is not None:
+                self.metadata.unreachable(member.actor)
+        if event.state == "down":
+            self.requests.lost(event.peer)
+        if event.refusal == "not_a_member" and member is not None:
+            self._tell_removal(event.peer)
+        self._changed.set()
+
+    async def _until(self, name: str, state: str) -> None:
+        while self._states.get(name, ("", 0.0, ""))[0] != state:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def _obstacle(info: _engine.PeerInfo | None) -> str:
+    """What keeps a link from coming about."""
+    if info is not None and info.answering is not None:
+        return f"{info.answering} answers there"
+    return info.error if info is not None and info.error else "it does not answer"
+
+
+def _address_of(target: str) -> tuple[str, str]:
+    """Name and address of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`."""
+    name, at, place = target.partition("@")
+    if not at or not name or not place:
+        raise ClusterError(f"'{target}' is no name of a node: write NAME@HOST, or NAME@HOST:PORT for another port")
+    host, colon, port = place.rpartition(":")
+    if not colon:
+        return target, f"{place}:{DEFAULT_PORT}"
+    if not port.isdecimal():
+        raise ClusterError(f"'{target}' has no port: write NAME@HOST:PORT")
+    return f"{name}@{host}", place

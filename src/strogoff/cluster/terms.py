@@ -1,0 +1,36 @@
+"""What the configuration says about the cluster."""
+
+from collections.abc import Iterable
+
+from strogoff.cluster.node import Terms
+from strogoff.config import Configuration, Listener
+
+__all__ = ["terms_of"]
+
+
+def terms_of(configuration: Configuration) -> Terms:
+    """The terms that a configuration gives."""
+    get = configuration.get
+    listeners = [listener for listener in configuration.all_listeners if listener.kind == "vmq"]
+    advertised = str(get("cluster.advertised_address") or "")
+    host = configuration.node_name.partition("@")[2]
+    return Terms(
+        cookie=str(get("distributed_cookie")).encode(),
+        listeners=[(listener.engine_name, listener.literal_address(), listener.port) for listener in listeners],
+        addresses=(advertised,) if advertised else tuple(_addresses(listeners, host)),
+        agreed=[],
+        limits={
+            "link_timeout_ms": get("cluster.link_timeout"),
+            "outgoing_buffer_size": get("outgoing_clustering_buffer_size"),
+            "incoming_buffer_size": get("incoming_clustering_buffer_size"),
+            "flush_threshold": get("outgoing_clustering_flush_threshold"),
+        },
+        is_every_write_synced=get("store.sync") == "always",
+    )
+
+
+def _addresses(listeners: Iterable[Listener], host: str) -> Iterable[str]:
+    """Where others reach the listeners: at their own addresses, or where they listen at all, at the node's host."""
+    for listener in listeners:
+        address = host if listener.address in {"0.0.0.0", "::", ""} else listener.address  # noqa: S104 - compared with
+        yield f"[{address}]:{listener.port}" if ":" in address else f"{address}:{listener.port}"

@@ -1,0 +1,158 @@
+"""Membership with real processes: nodes join, come and go, lose their disks, and are taken out."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from broker_process import BrokerError, Setting
+from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually, make_node
+from protocol.client import Network
+from protocol.marks import V5
+
+StartNode: TypeAlias = Callable[..., ClusterNode]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[StartNode]:
+    """A call that starts a node: its name, and settings with `__` for a dot."""
+    with ExitStack() as stack:
+
+        def start(name: str, **more: Setting) -> ClusterNode:
+            node = make_node(tmp_path, name, **more)
+            stack.callback(node.broker.stop)
+            node.broker.start()
+            return node
+
+        yield start
+
+
+@pytest.fixture
+def three(started: StartNode) -> tuple[ClusterNode, ClusterNode, ClusterNode]:
+    """A cluster of three."""
+    one, two, three = started("one"), started("two"), started("three")
+    assert two.join(one) == "Done"
+    assert three.join(two) == "Done"
+    eventually(lambda: one.sees(two, three) and two.sees(one, three) and three.sees(one, two), "all see all")
+    return one, two, three
+
+
+def test_a_node_alone_is_a_cluster_of_one(started: StartNode) -> None:
+    assert started("one").links() == {"one@127.0.0.1": "self"}
+
+
+def test_a_cluster_is_there_again_after_a_restart_of_all(three: tuple[ClusterNode, ...]) -> None:
+    for node in three:
+        node.broker.stop()
+    for node in three:
+        node.broker.start()
+    one, two, last = three
+    eventually(lambda: one.sees(two, last) and two.sees(one, last) and last.sees(one, two), "all see all again")
+
+
+def test_a_node_that_is_killed_counts_as_down_and_comes_back(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    last.broker.kill()
+    eventually(lambda: one.sees(two, down=(last,)) and two.sees(one, down=(last,)), "it counts as down")
+    last.broker.start()
+    eventually(lambda: one.sees(two, last) and last.sees(one, two), "it is back")
+
+
+def test_a_node_that_is_silent_counts_as_down_within_the_link_timeout(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    os.kill(last.broker.pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: one.sees(two, down=(last,)), "it counts as down", timeout_s=2 + LINK_TIMEOUT_MS / 1_000)
+    finally:
+        os.kill(last.broker.pid, signal.SIGCONT)
+    eventually(lambda: one.sees(two, last) and last.sees(one, two), "it is back")
+
+
+def test_a_node_that_lost_its_disk_comes_back_under_its_name(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    last.broker.kill()
+    last.wipe()
+    last.broker.start()
+    assert last.links() == {last.name: "self"}
+    eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
+    assert last.join(one) == "Done"
+    eventually(lambda: one.sees(two, last) and two.sees(one, last) and last.sees(one, two), "all see all again")
+
+
+def test_a_node_that_was_taken_out_while_it_was_away_learns_of_it(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    last.broker.kill()
+    eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
+    assert one.broker.admin("cluster", "leave", f"node={last.name}").strip() == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "the others know")
+    last.broker.start()
+    last.broker.await_log("this node is no member of its cluster any more")
+    assert one.sees(two)
+
+
+def test_the_others_join_and_leave_while_one_is_down(started: StartNode) -> None:
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    two.broker.kill()
+    eventually(lambda: one.sees(down=(two,)), "it counts as down")
+    three = started("three")
+    assert three.join(one) == "Done"
+    two.broker.start()
+    eventually(lambda: two.sees(one, three) and three.sees(one, two), "the two have found each other")
+
+
+def test_a_node_that_can_be_reached_is_not_taken_out(three: tuple[ClusterNode, ...]) -> None:
+    one, _, last = three
+    with pytest.raises(BrokerError, match=r"three@127\.0\.0\.1 can be reached: stop it first"):
+        one.broker.admin("cluster", "leave", f"node={last.name}")
+
+
+def test_a_node_with_a_session_refuses_to_join_and_says_why(started: StartNode) -> None:
+    one, two = started("one"), started("two")
+    network = Network(two.broker.port)
+    network.resume(V5, "lasting").disconnect()
+    with pytest.raises(BrokerError, match=r"two@127\.0\.0\.1 refuses to join: it has state of its own \(1 sessions\)"):
+        two.join(one)
+    assert one.links() == {one.name: "self"}
+    assert two.links() == {two.name: "self"}
+    network.resume(V5, "lasting").disconnect()
+
+
+def test_a_wrong_cookie_is_told_by_name(started: StartNode) -> None:
+    one, two = started("one", distributed_cookie="a"), started("two", distributed_cookie="b")
+    with pytest.raises(BrokerError, match=r"cannot reach one@127\.0\.0\.1 .*distributed_cookie"):
+        two.join(one)
+    assert one.links() == {one.name: "self"}
+
+
+def test_an_address_where_another_node_answers_is_told(started: StartNode) -> None:
+    one, two = started("one"), started("two")
+    with pytest.raises(BrokerError, match=r"one@127\.0\.0\.1 answers there"):
+        two.broker.admin("cluster", "join", f"discovery-node=other@127.0.0.1:{one.cluster_port}")
+
+
+@pytest.mark.parametrize("target", ["one", "one@127.0.0.1:x", "@127.0.0.1"])
+def test_a_node_that_has_no_name_is_refused(started: StartNode, target: str) -> None:
+    with pytest.raises(BrokerError, match="write NAME@HOST"):
+        started("one").broker.admin("cluster", "join", f"discovery-node={target}")
+
+
+def test_a_node_of_a_cluster_joins_no_other_one(started: StartNode) -> None:
+    one, two, three = started("one"), started("two"), started("three")
+    assert two.join(one) == "Done"
+    with pytest.raises(BrokerError, match=r"two@127\.0\.0\.1 is in a cluster with one@127\.0\.0\.1 already"):
+        two.join(three)
+
+
+def test_a_member_keeps_its_name(started: StartNode) -> None:
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    two.broker.stop()
+    two.broker.settings = {**two.broker.settings, "nodename": "other@127.0.0.1"}
+    two.broker.launch()
+    assert two.broker.await_end() != 0
+    assert "set nodename back" in two.broker.log_tail()

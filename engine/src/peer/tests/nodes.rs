@@ -16,7 +16,7 @@ use crate::peer::{
 };
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
-pub const LINK_TIMEOUT: Duration = Duration::from_millis(1_000);
+pub const LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A message with who sent it, on which lane.
 pub type Noted = (Arc<PeerId>, Lane, Vec<u8>);

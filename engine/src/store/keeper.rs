@@ -49,10 +49,10 @@ struct Keeper {
 }
 
 /// Cleaning while room is tight: in passes over all that there is.
+#[derive(Clone, Copy)]
 struct Tightness {
     /// The last segment of the pass that is under way.
     pass: Option<SegmentNo>,
-    has_passed: bool,
     /// Bytes in use when it became tight, or after the last pass.
     used: u64,
     /// Of these what seemed to be superfluous: what the last pass did not win back.
@@ -393,15 +393,16 @@ impl Keeper {
             return false;
         }
         let superfluous = balance.used.saturating_sub(balance.live);
-        let start = Tightness { pass: None, has_passed: false, used: balance.used, residue: 0 };
+        let start = Tightness { pass: None, used: balance.used, residue: 0 };
         let tightness = self.tightness.get_or_insert(start);
         if tightness.pass.is_some_and(|last| balance.oldest > last) {
-            *tightness = Tightness { pass: None, has_passed: true, used: balance.used, residue: superfluous };
+            *tightness = Tightness { residue: superfluous, ..start };
         }
         let size = self.store.segment_bytes;
+        // What waits for a file is written by the pass, so there is never another one for the same.
         let is_due = superfluous > tightness.residue + size
             || balance.used > tightness.used + size / 2
-            || (self.store.waits_for_file() && (!tightness.has_passed || balance.used > tightness.used));
+            || self.store.waits_for_file();
         if tightness.pass.is_none() && is_due {
             tightness.pass = Some(self.store.log.lock().active_ref().segment.number);
         }

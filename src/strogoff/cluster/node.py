@@ -105,13 +105,14 @@ class ClusterNode:
         `ValueError`. The tasks are for the caller to cancel.
         """
         rows = await asyncio.to_thread(lambda: list(rows_of(self._engine)))
-        self._identity = await asyncio.to_thread(self._take_identity, rows)
+        self._identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
         hooks = Hooks(self._send_metadata, self._was_removed, self._has_lost_history)
         self._metadata = SwcStore(
             self._engine,
             actor=self._identity.actor,
             members=[self._identity.actor],
             rows=rows,
+            unwritten=unwritten,
             merge=by_prefix({MEMBERS_PREFIX: merged}),
             hooks=hooks,
         )
@@ -134,16 +135,22 @@ class ClusterNode:
         task = tasks.create_task(self._metadata.run(), name="metadata")
         self._read_members()
         if self._own_record_is_stale():
-            await self._write_own_record()
+            # A full store must not keep the node from serving its clients.
+            tasks.create_task(self._write_own_record(), name="own record")
         self._follow_members()
         return [task]
 
     def end(self) -> None:
         """Stop listening to the links. The engine ends them."""
         asyncio.get_running_loop().remove_reader(self._engine.peer_event_fd())
-        self._engine.store_write([(IDENTITY_KEY, ended(self._identity).encode())], wait=False)
+        try:
+            self._engine.store_write([(IDENTITY_KEY, ended(self._identity).encode())], wait=False)
+        except _engine.StoreError as error:
+            # The next start takes this for a crash, which costs no more than a new incarnation on another boot.
+            _log.warning("the store cannot note that the node was stopped", reason=str(error))
 
-    def _take_identity(self, rows: Sequence[tuple[bytes, bytes]]) -> Identity:
+    def _take_identity(self, rows: Sequence[tuple[bytes, bytes]]) -> tuple[Identity, list[tuple[bytes, bytes]]]:
+        """Who this node is from now on, and what of that could not be written: it goes with the first metadata."""
         boot, draw = boot_id(), random.SystemRandom().getrandbits
         row = self._engine.store_get(IDENTITY_KEY)
         if row is None:
@@ -159,8 +166,13 @@ class ClusterNode:
             )
             if reason is not None:
                 _log.warning("this node writes under a new incarnation", reason=reason)
-        self._engine.store_write([(IDENTITY_KEY, identity.encode())], wait=True)
-        return identity
+        written = (IDENTITY_KEY, identity.encode())
+        try:
+            self._engine.store_write([written], wait=True)
+        except _engine.StoreError as error:
+            _log.warning("the store cannot note that the node runs", reason=str(error))
+            return identity, [written]
+        return identity, []
 
     # -- what is known ---------------------------------------------------------------------------------------
 
@@ -366,8 +378,10 @@ class ClusterNode:
     async def _write_own_record(self) -> None:
         own = self._own_record()
         record = dataclasses.replace(own, epoch=own.epoch + 1)
-        await self.metadata.put(member_key(self._name), record.encode())
-        self._read_members()
+        try:
+            await self.metadata.put(member_key(self._name), record.encode())
+        except MetadataError as error:
+            _log.error("the record of this node cannot be written", reason=str(error))
 
     def _read_members(self) -> None:
         found: dict[str, Member] = {}

@@ -85,7 +85,9 @@ class Hooks:
 
 
 class SwcStore:
-    """A `MetadataStore`. `rows`: what the engine's store holds, from `rows_of`."""
+    """A `MetadataStore`. `rows`: what the engine's store holds, from `rows_of`. `unwritten`: rows that have to be there
+    before anything of this store is, and are written with the first of it.
+    """
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class SwcStore:
         actor: Actor,
         members: Collection[Actor],
         rows: Iterable[tuple[bytes, bytes]],
+        unwritten: Iterable[tuple[bytes, bytes]] = (),
         merge: Merge,
         hooks: Hooks,
     ) -> None:
@@ -107,6 +110,7 @@ class SwcStore:
             resolve=merge,
             prefix=ROWS_PREFIX,
         )
+        self._unwritten: list[tuple[bytes, bytes | None]] = list(unwritten)
         self._events = EventLog()
         self._new_events = asyncio.Event()
         self._work = asyncio.Event()
@@ -200,6 +204,8 @@ class SwcStore:
 
     def set_members(self, members: Collection[Actor]) -> None:
         """The members of the cluster from now on, this node among them."""
+        if frozenset(members) == self._replica.members:
+            return
         self._replica.set_members(members)
         self._reachable &= set(members)
         self._work.set()
@@ -303,7 +309,7 @@ class SwcStore:
         """Write until it works: the replica knows of it already, and nobody else may before the store does."""
         while True:
             try:
-                await asyncio.to_thread(self._engine.store_write, writes, wait=True)
+                await asyncio.to_thread(self._engine.store_write, self._unwritten + writes, wait=True)
             except StoreError as error:
                 if self._failure is None:
                     _log.error("metadata cannot be written and is tried again", reason=str(error), rows=len(writes))
@@ -313,6 +319,7 @@ class SwcStore:
                 if self._failure is not None:
                     _log.warning("metadata is written again")
                 self._failure = None
+                self._unwritten = []
                 return
 
     def _pass_on(self, output: Output) -> None:

@@ -245,8 +245,12 @@ impl Store {
         let Some(reserved) = spare.reserve.pop() else { return Err(io::ErrorKind::StorageFull.into()) };
         self.is_roomy.store(false, Ordering::Relaxed);
         let name = segment.name();
-        let renamed = self.disk.rename(&reserved.name, &name).and_then(|()| self.disk.sync_directory());
-        renamed.and_then(|()| segment.take_file(reserved.file.clone())).inspect_err(|_| {
+        if let Err(error) = self.disk.rename(&reserved.name, &name) {
+            spare.reserve.push(reserved);
+            return Err(error);
+        }
+        let taken = self.disk.sync_directory().and_then(|()| segment.take_file(reserved.file.clone()));
+        taken.inspect_err(|_| {
             // Best effort: the error above is what counts. Without its name it is no reserve, and in the way of a segment,
             // which removes it.
             if self.disk.rename(&name, &reserved.name).is_ok() {

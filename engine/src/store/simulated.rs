@@ -33,6 +33,7 @@ struct Faults {
     write_errors: AtomicU64,
     sync_errors: AtomicU64,
     create_errors: AtomicU64,
+    rename_errors: AtomicU64,
     syncs: AtomicU64,
 }
 
@@ -152,6 +153,11 @@ impl SimulatedDisk {
         self.faults.create_errors.store(count, Ordering::Relaxed);
     }
 
+    /// Lets the next renames fail.
+    pub fn fail_renames(&self, count: u64) {
+        self.faults.rename_errors.store(count, Ordering::Relaxed);
+    }
+
     /// Limits what all files together may take.
     pub fn set_capacity(&self, bytes: u64) {
         self.capacity.store(bytes, Ordering::Relaxed);
@@ -216,6 +222,9 @@ impl Disk for SimulatedDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        if is_due(&self.faults.rename_errors) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let mut directory = self.directory.lock();
         let file = directory.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         let replaced = directory.files.insert(to.into(), file);

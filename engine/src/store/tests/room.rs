@@ -139,6 +139,23 @@ fn the_reserve_outlives_the_process_unless_it_was_written_to() {
 }
 
 #[test]
+fn a_file_of_the_reserve_that_cannot_be_taken_stays_in_it() {
+    let disk = SimulatedDisk::new();
+    disk.set_capacity(6 * SEGMENT);
+    let (store, _) = open(&disk, SyncMode::Interval);
+    let queue = new_session(&store, "client");
+    fill(&store, queue);
+    disk.fail_renames(1);
+    let mut id = 0;
+    while store.commit(store.append_changes(queue, &[Change::Received(id)]).lsn) {
+        id += 1;
+    }
+    flush(&store);
+    let (_, recovered) = open(&disk.kill(), SyncMode::Interval);
+    assert_eq!(recovered.sessions[0].received.len(), usize::from(id) + 1);
+}
+
+#[test]
 fn the_size_of_segments_goes_with_the_quota() {
     assert_eq!(room::segment_size(64 << 20, 0), 64 << 20);
     assert_eq!(room::segment_size(64 << 20, 160 << 20), 10 << 20);

@@ -1,20 +1,5 @@
-"""Tests of the cluster: the profile of hypothesis, the same as for property tests.
+"""Tests of the cluster: the profile of hypothesis, the same as for property tests."""
 
-The default profile is deterministic and quick. `HYPOTHESIS_PROFILE=search` tries new examples, and many more of them.
-"""
+from hypothesis_profiles import load_profile
 
-import os
-
-from hypothesis import HealthCheck, Phase, settings
-
-settings.register_profile(
-    "default",
-    derandomize=True,
-    deadline=None,
-    max_examples=150,
-    database=None,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("search", settings.get_profile("default"), derandomize=False, max_examples=2_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+load_profile()

@@ -1,27 +1,14 @@
-"""Property tests: the profile of hypothesis, and one engine for all examples of a module.
+"""Property tests: the profile of hypothesis, and one engine for all examples of a module."""
 
-The default profile is deterministic and quick. `HYPOTHESIS_PROFILE=search` tries new examples, and many more of them.
-"""
-
-import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck
 
 from engine.running import Running
+from hypothesis_profiles import load_profile
 
-settings.register_profile(
-    "default",
-    derandomize=True,
-    deadline=None,
-    max_examples=150,
-    database=None,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.register_profile("search", settings.get_profile("default"), derandomize=False, max_examples=2_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+load_profile(HealthCheck.function_scoped_fixture)
 
 
 @pytest.fixture(scope="module")

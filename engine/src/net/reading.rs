@@ -325,8 +325,7 @@ impl Worker {
     /// the connection ends without acknowledging them.
     fn hand_over(&mut self, connection_id: u64, session: &SessionRef, input: &[u8]) -> Option<Ending> {
         // Until the session knows where its receipts are, the store must not clean them away.
-        let node = self.node.clone();
-        let _handing_over = node.hand_over_begins();
+        let _handing_over = self.batch.needs_store().then(|| self.node.hand_over_begins());
         let unwritten = self.batch.dispatch(&self.node, &mut self.cx, input, true);
         let mut state = session.lock();
         for (packet_id, segment) in self.batch.take_received(session.queue()) {

@@ -149,14 +149,7 @@ impl Opening {
                     DialStep::Done(welcome) => return Ok(Some(*welcome)),
                 }
             }
-            while !self.output.is_empty() {
-                let written = self.wire.write(&self.output)?;
-                if written == 0 {
-                    break;
-                }
-                self.output.drain(..written);
-            }
-            self.wire.flush()?;
+            self.wire.write_off(&mut self.output)?;
             let mut buffer = [0; READ_LEN];
             match self.wire.read(&mut buffer)? {
                 None => return Ok(None),

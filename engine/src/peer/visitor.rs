@@ -91,14 +91,7 @@ impl Visitor {
                     return Ok(Outcome::Refused(refusal));
                 }
             }
-            while !self.output.is_empty() {
-                let written = self.wire.write(&self.output)?;
-                if written == 0 {
-                    break;
-                }
-                self.output.drain(..written);
-            }
-            self.wire.flush()?;
+            self.wire.write_off(&mut self.output)?;
             if !matches!(message_len(&self.input), Ok(None)) {
                 continue;
             }

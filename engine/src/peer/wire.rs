@@ -122,6 +122,19 @@ impl Wire {
         Ok(count)
     }
 
+    /// Writes as much as the socket takes, and removes that from the front.
+    pub fn write_off(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.write(bytes)?;
+            if written == 0 {
+                break;
+            }
+            bytes.drain(..written);
+        }
+        self.flush()?;
+        Ok(())
+    }
+
     /// Writes what TLS holds. False: the socket did not take all of it.
     pub fn flush(&self) -> io::Result<bool> {
         self.tls.as_ref().map_or(Ok(true), |tls| flush(&mut tls.lock(), &self.socket))

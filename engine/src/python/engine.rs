@@ -282,7 +282,7 @@ impl Engine {
             if max_bytes != current.store_max_bytes && max_bytes > 0 && max_bytes < store.max_bytes_min() {
                 let least = store.max_bytes_min() >> 20;
                 return Err(PyValueError::new_err(format!(
-                    "store.max_bytes: at least {least}MB while the node runs, 16 files of the size they have; a smaller \
+                    "store.max_bytes: at least {least}MB while the node runs, since its files keep their size; a smaller \
                      value takes a restart"
                 )));
             }

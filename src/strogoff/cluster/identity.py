@@ -22,6 +22,7 @@ __all__ = [
     "begun",
     "boot_id",
     "ended",
+    "incarnation_bytes",
     "new_identity",
 ]
 

@@ -9,22 +9,23 @@ import dataclasses
 import enum
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
 from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState
-from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, new_identity
+from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix
 from strogoff.cluster.metadata import Event, MetadataError
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
+from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
 
-__all__ = ["ClusterError", "ClusterNode", "Link", "MemberView", "Terms"]
+__all__ = ["ClusterError", "ClusterNode", "Link", "MemberView"]
 
 PROTOCOL: Final = 1
 DEFAULT_PORT: Final = 44053
@@ -58,20 +59,15 @@ class MemberView:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the configuration says about the cluster.
+class _LinkState(NamedTuple):
+    """What the engine said last of a link, when, and why."""
 
-    `listeners`: (name, address, port) of the cluster listeners. `addresses`: HOST:PORT under which others reach them.
-    `agreed`: settings that all nodes must have alike. `limits`: of the links, by the engine's names.
-    """
+    state: str
+    since: float
+    reason: str
 
-    cookie: bytes
-    listeners: Sequence[tuple[str, str, int]]
-    addresses: tuple[str, ...]
-    agreed: Sequence[tuple[str, str]]
-    limits: Mapping[str, int]
-    is_every_write_synced: bool
+
+_NEVER_UP: Final = _LinkState("down", 0.0, "")
 
 
 class ClusterNode:
@@ -91,7 +87,7 @@ class ClusterNode:
         self._client_state = client_state
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
         self._members: dict[str, Member] = {}
-        self._states: dict[str, tuple[str, float, str]] = {}
+        self._states: dict[str, _LinkState] = {}
         self._changed = asyncio.Event()
         self._is_changing = asyncio.Lock()
         self._knows_removal = False
@@ -125,13 +121,13 @@ class ClusterNode:
             self._identity.incarnation_bytes,
             cluster=self._identity.cluster_bytes,
             secret=self._terms.cookie,
-            agreed=self._terms.agreed,
             **self._terms.limits,
         )
         asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
-        for name, address, port in self._terms.listeners:
-            info = self._engine.open_cluster_listener(name, address, port)
-            _log.info("cluster listener open", listener=name, address=info.address, port=info.port)
+        for listener in self._terms.listeners:
+            address = await asyncio.to_thread(listener.literal_address)
+            info = self._engine.open_cluster_listener(listener.engine_name, address, listener.port)
+            _log.info("cluster listener open", listener=info.name, address=info.address, port=info.port)
         task = tasks.create_task(self._metadata.run(), name="metadata")
         self._read_members()
         if self._own_record_is_stale():
@@ -199,12 +195,15 @@ class ClusterNode:
         for member in sorted(self._members.values(), key=lambda member: member.name):
             if member.is_removed:
                 continue
-            state, since, error = self._states.get(member.name, ("down", 0.0, ""))
+            state, since, error = self._state_of(member.name)
             link = Link.SELF if member.name == self._name else Link.DOWN
             if link is not Link.SELF and state == "reachable":
                 link = Link.REACHABLE
             views.append(MemberView(member, link, since, error))
         return views
+
+    def _state_of(self, name: str) -> "_LinkState":
+        return self._states.get(name, _NEVER_UP)
 
     def others(self) -> list[str]:
         """The names of the other members."""
@@ -224,16 +223,16 @@ class ClusterNode:
         async with self._is_changing:
             self._check_empty()
             former = self._identity.cluster_bytes
-            self._engine.set_cluster(None, self._terms.agreed)
+            self._engine.set_cluster(None)
             self._engine.set_peers([PeerConfig(name, [address])])
             try:
                 await self._link_to(name, address)
-                answer = await self._ask_to_join(name)
+                cluster, members = await self._ask_to_join(name)
             except ClusterError:
-                self._engine.set_cluster(former, self._terms.agreed)
+                self._engine.set_cluster(former)
                 self._follow_members()
                 raise
-            await self._become_member(answer)
+            await self._become_member(cluster, members)
             await self._synchronise(name)
         _log.notice("joined", cluster=f"{self._identity.cluster:032x}", through=name, members=",".join(self.others()))
 
@@ -269,24 +268,27 @@ class ClusterNode:
         finally:
             waiting.cancel()
 
-    async def _ask_to_join(self, name: str) -> dict[str, Any]:
+    async def _ask_to_join(self, name: str) -> tuple[int, list[Member]]:
+        """The identity of the cluster, and its members."""
         own = self._own_record()
         payload = {"protocol": PROTOCOL, "version": version(), "member": own.encode().decode()}
         try:
-            return await self.requests.ask(name, "join", payload, timeout_s=JOIN_TIMEOUT_S)
+            answer = await self.requests.ask(name, "join", payload, timeout_s=JOIN_TIMEOUT_S)
+            return int(answer["cluster"], 16), [Member.decode(value.encode()) for value in answer["members"]]
         except RemoteError as error:
             raise ClusterError(f"{name} refuses to let {self._name} join: {error}") from None
         except NoAnswerError as error:
             raise ClusterError(f"{error}; it may have let {self._name} join all the same: try again") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ClusterError(f"{name} gave an answer that cannot be read ({error!r})") from None
 
-    async def _become_member(self, answer: dict[str, Any]) -> None:
-        members = [Member.decode(value.encode()) for value in answer["members"]]
-        self._identity = dataclasses.replace(self._identity, cluster=int(answer["cluster"], 16))
+    async def _become_member(self, cluster: int, members: Sequence[Member]) -> None:
+        self._identity = dataclasses.replace(self._identity, cluster=cluster)
         row = [(IDENTITY_KEY, self._identity.encode())]
         await asyncio.to_thread(self._engine.store_write, row, wait=True)
         await self.metadata.put_all((member_key(member.name), member.encode()) for member in members)
         self._read_members()
-        self._engine.set_cluster(self._identity.cluster_bytes, self._terms.agreed)
+        self._engine.set_cluster(self._identity.cluster_bytes)
         self._follow_members()
 
     async def _synchronise(self, name: str) -> None:
@@ -340,10 +342,9 @@ class ClusterNode:
         if not joiner.addresses:
             raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
         known = self._members.get(node)
-        if known is not None and not known.is_removed and known.incarnation != joiner.incarnation:
-            state = self._states.get(node, ("down", 0.0, ""))[0]
-            if state == "reachable":
-                raise RemoteError(f"there is another node of the name {node} in the cluster, which can be reached")
+        is_another = known is not None and not known.is_removed and known.incarnation != joiner.incarnation
+        if is_another and self._state_of(node).state == "reachable":
+            raise RemoteError(f"there is another node of the name {node} in the cluster, which can be reached")
         return joiner
 
     # -- leave -----------------------------------------------------------------------------------------------
@@ -413,7 +414,7 @@ class ClusterNode:
                 PeerConfig(
                     member.name,
                     member.addresses,
-                    incarnation=member.incarnation.to_bytes(16, "big"),
+                    incarnation=incarnation_bytes(member.incarnation),
                     tls=member.is_tls,
                 )
                 for member in others
@@ -471,8 +472,8 @@ class ClusterNode:
             self.metadata.receive(Actor(event.peer, int.from_bytes(event.incarnation, "big")), event.data)
 
     def _state(self, event: PeerState) -> None:
-        before = self._states.get(event.peer, ("down", 0.0, ""))[0]
-        self._states[event.peer] = (event.state, time.time(), event.reason)
+        before = self._state_of(event.peer).state
+        self._states[event.peer] = _LinkState(event.state, time.time(), event.reason)
         member = self._members.get(event.peer)
         if event.state == "reachable" and before != "reachable" and member is not None:
             _log.notice("a node can be reached", node=event.peer)
@@ -488,7 +489,7 @@ class ClusterNode:
         self._changed.set()
 
     async def _until(self, name: str, state: str) -> None:
-        while self._states.get(name, ("", 0.0, ""))[0] != state:
+        while self._state_of(name).state != state:
             self._changed.clear()
             await self._changed.wait()
 

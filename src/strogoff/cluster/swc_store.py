@@ -127,12 +127,7 @@ class SwcStore:
 
     async def put(self, key: bytes, value: bytes) -> None:
         """See `MetadataStore.put`."""
-        self._check()
-        try:
-            self._replica.put(key, value)
-        except (ValueTooLargeError, BacklogFullError, LostHistoryError) as error:
-            raise MetadataUnavailableError(str(error)) from None
-        await self._persisted()
+        await self.put_all([(key, value)])
 
     async def put_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Put many. What was put before one that fails stays."""
@@ -196,11 +191,6 @@ class SwcStore:
     def actor(self) -> Actor:
         """Who this node writes as."""
         return self._replica.actor
-
-    @property
-    def size(self) -> int:
-        """Keys, those included that are deleted and not collected yet."""
-        return len(self._replica)
 
     def set_members(self, members: Collection[Actor]) -> None:
         """The members of the cluster from now on, this node among them."""

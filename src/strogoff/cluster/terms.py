@@ -1,11 +1,30 @@
 """What the configuration says about the cluster."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from strogoff.cluster.node import Terms
 from strogoff.config import Configuration, Listener
 
-__all__ = ["terms_of"]
+if TYPE_CHECKING:
+    from strogoff._engine import LinkLimits
+
+__all__ = ["Terms", "terms_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the configuration says about the cluster.
+
+    `listeners`: for other nodes. `addresses`: HOST:PORT under which others reach them. `limits`: of the links, by the
+    engine's names.
+    """
+
+    cookie: bytes
+    listeners: Sequence[Listener]
+    addresses: tuple[str, ...]
+    limits: "LinkLimits"
+    is_every_write_synced: bool
 
 
 def terms_of(configuration: Configuration) -> Terms:
@@ -16,9 +35,8 @@ def terms_of(configuration: Configuration) -> Terms:
     host = configuration.node_name.partition("@")[2]
     return Terms(
         cookie=str(get("distributed_cookie")).encode(),
-        listeners=[(listener.engine_name, listener.literal_address(), listener.port) for listener in listeners],
+        listeners=listeners,
         addresses=(advertised,) if advertised else tuple(_addresses(listeners, host)),
-        agreed=[],
         limits={
             "link_timeout_ms": get("cluster.link_timeout"),
             "outgoing_buffer_size": get("outgoing_clustering_buffer_size"),

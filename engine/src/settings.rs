@@ -24,6 +24,15 @@ pub enum DeliverMode {
     Balance,
 }
 
+/// What a publisher's acknowledgement waits for (`cluster.publish_ack`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishAck {
+    /// What this node has to do.
+    Local,
+    /// Also until every other node that subscribes and can be reached has the message.
+    Peers,
+}
+
 /// A value as it crosses the boundary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -136,6 +145,7 @@ words!(DeliverMode: DeliverMode::Fanout = "fanout", DeliverMode::Balance = "bala
 words!(SharedPolicy: SharedPolicy::PreferLocal = "prefer_local", SharedPolicy::Random = "random",
        SharedPolicy::LocalOnly = "local_only", SharedPolicy::PreferOnlineBeforeLocal = "prefer_online_before_local");
 
+words!(PublishAck: PublishAck::Local = "local", PublishAck::Peers = "peers");
 words!(SyncMode: SyncMode::Always = "always", SyncMode::Interval = "interval", SyncMode::Never = "never");
 
 pub use crate::routing::SharedPolicy;
@@ -223,6 +233,8 @@ settings! {
     suppress_lwt_on_session_takeover: bool = false, 0, 0, "suppress_lwt_on_session_takeover";
     /// Who of a shared group gets a message.
     shared_subscription_policy: SharedPolicy = SharedPolicy::PreferLocal, 0, 0, "shared_subscription_policy";
+    /// What a publisher's acknowledgement waits for.
+    publish_ack: PublishAck = PublishAck::Peers, 0, 0, "cluster.publish_ack";
     /// Levels of topics and filters; 0: no limit.
     topic_max_depth: usize = 10, 0, 65_535, "topic_max_depth";
     /// Bytes of topics and filters.

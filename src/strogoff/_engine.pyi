@@ -92,7 +92,7 @@ Event: TypeAlias = (
     | LogEvent
 )
 
-PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused
+PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RoutesChanged
 
 HOOKS: Final[tuple[str, ...]]
 """The names that `Engine.set_hooks` accepts, which are VerneMQ's hook names."""
@@ -257,12 +257,21 @@ class Engine:
         """
 
     def subscribe(
-        self, subscriber: str, topic_filter: str, qos: int = 0, *, mountpoint: str = "", no_local: bool = False
+        self,
+        subscriber: str,
+        topic_filter: str,
+        qos: int = 0,
+        *,
+        mountpoint: str = "",
+        no_local: bool = False,
+        node_local: bool = False,
     ) -> None:
         """Subscribe from inside: matching messages come as `MessageEvent` with kind `"delivery"` and this `subscriber`.
 
-        Internal subscribers are node-local, are no clients, and are not part of `sessions()`. Nothing is acknowledged: an
-        event taken by `drain()` is delivered. What the bound of the event queue turns away counts as `queue_message_drop`.
+        Internal subscribers are no clients, and are not part of `sessions()`. Nothing is acknowledged: an event taken by
+        `drain()` is delivered. What the bound of the event queue turns away counts as `queue_message_drop`. A subscriber that is
+        `node_local` gets what is published on this node, and others are not told of it; that is said with its first
+        subscription, and `ValueError` raised where a later one says something else.
         """
 
     def unsubscribe(self, subscriber: str, topic_filter: str, *, mountpoint: str = "") -> bool: ...
@@ -399,6 +408,40 @@ class Engine:
 
         They are bounded by `event_queue_limit` (half of it for messages) and `event_queue_bytes`; what does not fit is dropped and
         counted (`cluster_events_dropped`).
+        """
+
+    # What clients and internal subscribers of this node subscribe to is told to the other nodes by the control plane, and what
+    # these have told decides where messages go. A route is (mountpoint, filter, group, members, whether one of them is
+    # connected): each filter once, whatever the number of its subscribers, with None and 1; of a shared group how many members
+    # it has.
+
+    def local_routes(
+        self, *, after: tuple[str, int] | None = None, limit: int = 1_000
+    ) -> tuple[list[tuple[str, str, str | None, int, bool]], tuple[str, int] | None]:
+        """Routes to this node, about `limit` of them at least, and where the next page begins; None: that was the last.
+
+        What is there during the whole walk is told once, whatever else comes and goes.
+        """
+
+    def route_changes(self, limit: int = 1_000) -> tuple[list[tuple[str, str, str | None, int, bool]], bool]:
+        """Take at most `limit` routes that have changed, as they are at this moment; 0 members: it is no more.
+
+        Changes are noted from `start_cluster` on, and `RoutesChanged` says that there are some. 100,000 are noted; when there
+        were more, the second value is True, once: all routes have to be read anew.
+        """
+
+    def set_routes(
+        self,
+        peer: str,
+        *,
+        add: Sequence[tuple[str, str, str | None, int, bool]] = (),
+        remove: Sequence[tuple[str, str, str | None]] = (),
+        replace: bool = False,
+    ) -> int | None:
+        """Routes to a peer, and such that are no more. With `replace` it has no others than those that are added.
+
+        They stay while the peer cannot be reached, and go when `set_peers` does not name it any more. Tells how many were passed
+        over because they cannot be; None: there is no such peer.
         """
 
     # -- metrics ---------------------------------------------------------------------------------------------
@@ -1102,6 +1145,10 @@ class PeerRefused:
     peer: str | None
     refusal: str | None
     reason: str
+
+@final
+class RoutesChanged:
+    """What this node subscribes to has changed: `Engine.route_changes` says how."""
 
 # -- the store -----------------------------------------------------------------------------------------------------
 

@@ -10,18 +10,18 @@ use crate::broker::events::Event;
 use crate::hooks::Identity;
 use crate::message::{Head, Message, Place, Publication};
 use crate::metrics::Counter;
-use crate::protocol::{Context, FrameCache, Outgoing, UNKNOWN_LSN};
-use crate::routing::{Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
-use crate::settings::DeliverMode;
+use crate::peer::Groups;
+use crate::protocol::{Context, FrameCache, Outgoing};
+use crate::routing::{Choice, Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
+use crate::settings::{DeliverMode, PublishAck};
 use crate::store::{QueueId, Refusal, SegmentNo};
 
-use super::writing::{Letter, ReceivedPlace, planned_qos};
-use super::{BufferPool, Flushed, Node, Receiver, SessionRef, SessionState};
+use super::forwarding::{Awaiting, Outward};
+use super::writing::{Beside, Letter, Progress, planned_qos};
+use super::{BufferPool, Node, Receiver, SessionRef};
 
 /// A connection with this much to write is flushed at once, while its bytes are still in the processor's cache.
 const FLUSH_FROM: usize = 48 * 1_024;
-/// Rounds of refilling and flushing one connection before the others get their turn.
-const FLUSH_ROUNDS_MAX: usize = 16;
 /// What the record of a message takes beside its bytes, and beside its targets: no less than the store reckons with.
 const RECORD_BYTES: usize = 96;
 /// What a target takes, with a subscription identifier.
@@ -40,6 +40,8 @@ struct Item {
     message: Option<Message>,
     /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
     received: Option<(QueueId, u16)>,
+    /// Of a message from another node: how many of its batch that count have come with it.
+    ordinal: u32,
 }
 
 /// What hangs on a message being kept.
@@ -79,6 +81,8 @@ pub struct Batch {
     routes: Vec<Route<SessionRef>>,
     /// Where the topics of the routes are, each at the place of its route.
     mountpoints: Vec<Arc<str>>,
+    /// How many other nodes each route leads to; those behind its end, none.
+    nodes: Vec<u32>,
     routes_used: usize,
     /// The mountpoint of what is being handed over.
     mountpoint: Option<Arc<str>>,
@@ -88,28 +92,85 @@ pub struct Batch {
     cache: FrameCache,
     /// Buffers for whoever writes on this worker.
     pub pool: BufferPool,
-    flush_due: Vec<SessionRef>,
+    pub(super) flush_due: Vec<SessionRef>,
     /// Connections whose output tells of something that the store has not kept yet.
-    held: Vec<SessionRef>,
-    /// Identifiers of QoS 2 messages that were written down, until the publisher's session knows where.
-    received: Vec<ReceivedPlace>,
+    pub(super) held: Vec<SessionRef>,
+    /// What is written down beside messages.
+    beside: Beside,
+    /// Messages that count of the batch of another node, so far.
+    ordinal: u32,
     /// Some message that is noted has to be written down or retained before anybody learns of it.
     needs_store: bool,
     /// About what that takes.
     bytes_to_write: usize,
+    /// What goes to other nodes.
+    pub(super) outward: Outward,
+    /// Some message that is noted goes to another node, which must have it before the publisher is answered.
+    needs_nodes: bool,
+    /// The messages come from another node: they are for subscribers of this one, and for the groups that it has chosen.
+    is_from_peer: bool,
+    wanted_groups: Vec<(Box<str>, Box<str>)>,
     random: u64,
 }
 
-/// A member of a shared group that gets a message.
-struct Chosen {
-    subscriber: SessionRef,
+/// A member of a shared group that gets a message, or a node one of whose members does.
+pub(super) struct Chosen {
+    pub subscriber: SessionRef,
     options: SubscriptionOptions,
 }
 
 impl Batch {
+    /// For messages that come from other nodes.
+    pub(super) fn for_peers() -> Self {
+        Self { is_from_peer: true, ..Self::default() }
+    }
+
+    /// The message that is noted next goes to members of these groups as well.
+    pub(super) fn want_groups(&mut self, groups: Groups<'_>) {
+        self.wanted_groups.clear();
+        self.wanted_groups.extend(groups.iter().map(|(group, filter)| (group.into(), filter.into())));
+    }
+
+    /// A batch of another node begins, whose progress is written down with its messages.
+    pub(super) fn begin_progress(&mut self, progress: Option<Progress>) {
+        self.beside.progress = progress;
+        self.ordinal = 0;
+    }
+
+    /// The message that is noted next is this one of those of the batch that count.
+    pub(super) fn set_ordinal(&mut self, ordinal: u32) {
+        self.ordinal = ordinal;
+    }
+
+    /// The batch is over: whether anything of it was written down.
+    pub(super) fn end_progress(&mut self) -> bool {
+        self.beside.progress.take().is_some_and(|progress| progress.is_written)
+    }
+
+    /// Messages go to no groups from now on.
+    pub(super) fn want_no_groups(&mut self) {
+        self.wanted_groups.clear();
+    }
+
+    /// Gives up what is noted and not handed over.
+    pub(super) fn forget_noted(&mut self) {
+        self.items.clear();
+        for route in &mut self.routes[..self.routes_used] {
+            route.clear();
+        }
+        self.routes_used = 0;
+        self.arena.clear();
+        self.wanted_groups.clear();
+        (self.needs_store, self.needs_nodes, self.bytes_to_write) = (false, false, 0);
+    }
+
     /// Takes out the identifiers of QoS 2 messages of a queue that were written down, each with its segment.
     pub fn take_received(&mut self, queue: QueueId) -> impl Iterator<Item = (u16, SegmentNo)> {
-        self.received.drain(..).filter(move |place| place.queue == queue).map(|place| (place.packet_id, place.segment))
+        self.beside
+            .received
+            .drain(..)
+            .filter(move |place| place.queue == queue)
+            .map(|place| (place.packet_id, place.segment))
     }
 
     /// Whether no message waits to be handed over.
@@ -122,7 +183,8 @@ impl Batch {
     pub fn abandon(&mut self) {
         let flush_due = std::mem::take(&mut self.flush_due);
         let held = std::mem::take(&mut self.held);
-        *self = Self { flush_due, held, ..Self::default() };
+        let outward = std::mem::take(&mut self.outward);
+        *self = Self { flush_due, held, outward, is_from_peer: self.is_from_peer, ..Self::default() };
     }
 
     /// Messages that wait to be handed over.
@@ -136,10 +198,16 @@ impl Batch {
         routes.map(|route| route.targets.len() + route.groups.len()).sum()
     }
 
-    /// Whether what the publisher is told must wait until [`Batch::dispatch`] has written down what was noted.
+    /// Whether what the publisher is told must wait until [`Batch::dispatch`] has written down what was noted, and handed it to
+    /// other nodes.
     #[inline]
-    pub fn needs_store(&self) -> bool {
-        self.needs_store
+    pub fn is_binding(&self) -> bool {
+        self.needs_store || self.needs_nodes
+    }
+
+    /// Takes out which nodes the publisher has to wait for, of what was handed over last.
+    pub fn take_awaited(&mut self) -> Awaiting {
+        self.outward.take_awaited()
     }
 
     /// Routes a message and notes it. `input`: the buffer that the span may lie in.
@@ -156,6 +224,7 @@ impl Batch {
         let route = self.route(node, input, mountpoint, &publication);
         let found = &self.routes[route];
         let matches = found.targets.len() + found.groups.len();
+        let nodes = self.nodes.get(route).map_or(0, |nodes| *nodes as usize);
         let head = publication.head;
         let received = promise.received;
         let is_written = received.is_some() || head.retain || is_kept_for(found, &head, cx);
@@ -191,8 +260,14 @@ impl Batch {
             route,
             message: outgoing.message.take(),
             received,
+            ordinal: self.ordinal,
         });
-        cx.tally.add(Counter::RouterMatchesLocal, matches as u64);
+        cx.tally.add(Counter::RouterMatchesLocal, (matches - nodes) as u64);
+        self.needs_nodes |= head.qos > 0
+            && (nodes > 0 || !self.routes[route].groups.is_empty() || head.retain)
+            && !self.is_from_peer
+            && node.remotes.has_any()
+            && cx.settings.publish_ack == PublishAck::Peers;
         Noted::Taken { has_subscribers: matches > 0 }
     }
 
@@ -212,7 +287,21 @@ impl Batch {
         } else if !Arc::ptr_eq(&self.mountpoints[place], mountpoint) {
             self.mountpoints[place] = mountpoint.clone();
         }
-        node.router.read().route(mountpoint, publication.topic_text(), &mut self.routes[place]);
+        let route = &mut self.routes[place];
+        node.router.read().route(mountpoint, publication.topic_text(), route);
+        if self.is_from_peer {
+            route.targets.retain(|target| target.subscriber.is_announced());
+            let is_wanted = |group: &SharedGroup<SessionRef>| {
+                self.wanted_groups.iter().any(|(name, filter)| **name == *group.name() && **filter == *group.filter())
+            };
+            route.groups.retain(|group| is_wanted(group));
+        } else if node.remotes.has_any() {
+            let nodes = route.targets.iter().filter(|target| target.subscriber.peer_link().is_some()).count();
+            self.nodes.resize(self.routes.len(), 0);
+            self.nodes[place] = nodes as u32;
+        } else {
+            self.nodes.clear();
+        }
         place
     }
 
@@ -220,6 +309,7 @@ impl Batch {
     ///
     /// `must_write`: what cannot be written down is handed to nobody, and comes back. Otherwise it goes on in memory.
     pub fn dispatch(&mut self, node: &Node, cx: &mut Context, input: &[u8], must_write: bool) -> Option<Unwritten> {
+        self.outward.begin();
         if self.items.is_empty() {
             return None;
         }
@@ -234,7 +324,7 @@ impl Batch {
                 let span = &source[item.start..item.start + item.len];
                 let publication = Publication { head: item.head, span };
                 let outgoing = Outgoing { publication, message: item.message, place: Place::NONE };
-                Letter { outgoing, route: item.route, received: item.received }
+                Letter { outgoing, route: item.route, received: item.received, ordinal: item.ordinal }
             })
             .collect();
         let mut unwritten: Option<Unwritten> = None;
@@ -253,7 +343,7 @@ impl Batch {
                 let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
                 let batch = &mut letters[start..written];
                 let ways = (&routes[..], &mountpoints[..]);
-                let outcome = node.write_down(cx, ways, chosen, batch, &mut self.received, !must_write);
+                let outcome = node.write_down(cx, ways, chosen, batch, &mut self.beside, !must_write);
                 if let Err(refusal) = outcome {
                     let failed = unwritten.get_or_insert(Unwritten { refusal, packet_ids: Vec::new() });
                     failed.packet_ids.extend(batch.iter().filter_map(|letter| letter.received.map(|(_, id)| id)));
@@ -279,6 +369,7 @@ impl Batch {
         }
         self.routes_used = 0;
         self.needs_store = false;
+        self.needs_nodes = false;
         self.bytes_to_write = 0;
         self.items = items;
         self.routes = routes;
@@ -295,6 +386,10 @@ impl Batch {
     }
 
     fn dispatch_run(&mut self, node: &Node, cx: &mut Context, route: &Route<SessionRef>, run: &mut [Letter<'_>]) {
+        if !self.is_from_peer && node.remotes.has_any() {
+            let mountpoint = self.mountpoint.as_deref().unwrap_or_default();
+            self.outward.forward(node, cx, mountpoint, route, &self.chosen, run);
+        }
         let mut cache = std::mem::take(&mut self.cache);
         let is_fan_out = route.targets.len() > 1;
         if is_fan_out {
@@ -331,8 +426,16 @@ impl Batch {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let policy = cx.settings.shared_subscription_policy;
-        let member = group.select(policy, self.random, origin, |session| session.can_take(cx))?;
-        Some(Chosen { subscriber: member.subscriber.clone(), options: member.options })
+        let can_take = |session: &SessionRef| session.can_take(cx);
+        let chosen = if self.is_from_peer {
+            group.select(policy, self.random, origin, can_take).map(Choice::Member)
+        } else {
+            group.choose(policy, self.random, origin, can_take)
+        };
+        Some(match chosen? {
+            Choice::Member(member) => Chosen { subscriber: member.subscriber.clone(), options: member.options },
+            Choice::Node(node) => Chosen { subscriber: node.clone(), options: SubscriptionOptions::default() },
+        })
     }
 
     fn hand_over<'d>(
@@ -344,17 +447,21 @@ impl Batch {
         run: &mut [Letter<'_>],
         cache: Option<&mut FrameCache>,
     ) {
-        if let Receiver::Internal(name) = session.receiver() {
-            let mountpoint = self.mountpoint.clone().unwrap_or_default();
-            for letter in run {
-                if let Some(delivery) = choose(&letter.outgoing.publication.head) {
-                    deliver_inside(node, cx, name, mountpoint.clone(), &mut letter.outgoing, delivery);
+        match session.receiver() {
+            Receiver::Internal { name, .. } => {
+                let mountpoint = self.mountpoint.clone().unwrap_or_default();
+                for letter in run {
+                    if let Some(delivery) = choose(&letter.outgoing.publication.head) {
+                        deliver_inside(node, cx, name, mountpoint.clone(), &mut letter.outgoing, delivery);
+                    }
                 }
             }
-        } else if session.attached().count() > 0 {
-            self.hand_to_attached(node, cx, session, choose, run);
-        } else {
-            self.hand_to_client(node, cx, session, choose, run, cache);
+            // It has got its copy before.
+            Receiver::Peer(_) => {}
+            Receiver::Client if session.attached().count() > 0 => {
+                self.hand_to_attached(node, cx, session, choose, run);
+            }
+            Receiver::Client => self.hand_to_client(node, cx, session, choose, run, cache),
         }
     }
 
@@ -425,107 +532,6 @@ impl Batch {
         }
         node.tell(cx, &mut state, session_ref);
         self.flush_later(&mut state, session_ref);
-    }
-
-    /// Notes that a connection has something to write.
-    #[inline]
-    pub fn flush_later(&mut self, state: &mut SessionState, session: &SessionRef) {
-        let (Some(link), Some(connection)) = (&mut state.link, &mut state.session.connection) else { return };
-        if connection.output.is_empty() {
-            self.pool.take_back(connection);
-        } else if !link.is_flush_due && !link.is_blocked && !link.is_held {
-            link.is_flush_due = true;
-            self.flush_due.push(session.clone());
-        }
-    }
-
-    /// Whether a connection waits for its flush.
-    pub fn has_flush_due(&self) -> bool {
-        !self.flush_due.is_empty()
-    }
-
-    /// Flushes every connection that was noted, once.
-    pub fn flush_all(&mut self, node: &Node, cx: &mut Context) {
-        let mut due = std::mem::take(&mut self.flush_due);
-        for session in due.drain(..) {
-            let mut state = session.lock();
-            if let Some(link) = &mut state.link {
-                link.is_flush_due = false;
-            }
-            let is_done = self.flush(cx, &mut state, &session);
-            node.tell(cx, &mut state, &session);
-            if !is_done {
-                self.flush_later(&mut state, &session);
-            }
-        }
-        if self.flush_due.is_empty() {
-            self.flush_due = due;
-        }
-    }
-
-    /// The store has kept more: whoever waited for that is flushed at the end of the turn.
-    pub fn release_held(&mut self) {
-        let held = self.take_held();
-        self.try_held(held);
-    }
-
-    /// Connections that somebody else noted as waiting for the store are flushed at the end of the turn, if it is time.
-    pub fn try_held(&mut self, held: Vec<SessionRef>) {
-        for session in held {
-            let mut state = session.lock();
-            if let Some(link) = &mut state.link {
-                link.is_held = false;
-            }
-            self.flush_later(&mut state, &session);
-        }
-    }
-
-    /// Whether a connection waits for the store.
-    pub fn has_held(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    /// Takes out the connections that wait for the store: the caller sees to them.
-    pub fn take_held(&mut self) -> Vec<SessionRef> {
-        std::mem::take(&mut self.held)
-    }
-
-    /// Writes what waits and sends on what was queued behind it. False: there is more and the socket would take it.
-    pub fn flush(&mut self, cx: &mut Context, state: &mut SessionState, session_ref: &SessionRef) -> bool {
-        let SessionState { session, link: Some(link), .. } = state else { return true };
-        if link.is_blocked {
-            return true;
-        }
-        for _ in 0..FLUSH_ROUNDS_MAX {
-            let Some(connection) = &mut session.connection else { return true };
-            match link.flush(cx, connection) {
-                Flushed::All => {}
-                Flushed::Held => {
-                    // Whoever is about to hand over what it waits for flushes it afterwards.
-                    if connection.waits_for != UNKNOWN_LSN && !link.is_held {
-                        link.is_held = true;
-                        self.held.push(session_ref.clone());
-                    }
-                    return true;
-                }
-                Flushed::Blocked | Flushed::Broken => return true,
-            }
-            if !session.has_waiting() {
-                if let Some(connection) = &mut session.connection {
-                    self.pool.take_back(connection);
-                }
-                return true;
-            }
-            session.refill(cx);
-            if !cx.changes.is_empty() {
-                // What was refilled goes out once it is written down, which the caller sees to.
-                return false;
-            }
-            if session.connection.as_ref().is_none_or(|connection| connection.output.is_empty()) {
-                return true;
-            }
-        }
-        false
     }
 }
 

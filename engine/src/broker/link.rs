@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::Peer;
+use super::forwarding::Awaiting;
+use super::{Peer, SessionRef};
 use crate::metrics::Counter;
 use crate::protocol::{Connection, Context, SLICES_MAX, UNKNOWN_LSN};
 use crate::transport::Transport;
@@ -47,7 +48,7 @@ pub enum Flushed {
     All,
     /// The socket takes no more now; its owner goes on when it does.
     Blocked,
-    /// The store has not kept yet what the output tells of.
+    /// The store, or another node, has not kept yet what the output tells of.
     Held,
     /// The connection is broken, which its owner has been told.
     Broken,
@@ -66,6 +67,18 @@ pub trait Owner: Send + Sync + fmt::Debug {
 
     /// What the store held back is written: a connection that was not read on because its output was full may be read.
     fn go_on(&self, slot: usize, connection_id: u64);
+}
+
+/// The workers, as those see them who are none.
+pub trait Crew: Send + Sync + fmt::Debug {
+    /// Connections whose output was held back are looked at again.
+    fn look_at_held(&self);
+
+    /// These have something to write that is held back.
+    fn hold(&self, sessions: Vec<SessionRef>);
+
+    /// A deadline has become the earliest.
+    fn look_at_deadlines(&self);
 }
 
 /// A connection as a session sees it.
@@ -87,6 +100,8 @@ pub struct Link {
     pub is_flush_due: bool,
     /// Some worker has noted that it must be flushed once the store has kept what its output tells of.
     pub is_held: bool,
+    /// Other nodes that have to have taken something before the output may go out.
+    pub awaiting: Option<Box<Awaiting>>,
     /// The socket was full at the last write.
     pub is_blocked: bool,
     /// The owner reads nothing more until the output, which the store holds back, is written.
@@ -103,6 +118,14 @@ impl Link {
                 return Flushed::Held;
             }
             connection.waits_for = 0;
+        }
+        if let Some(awaiting) = &mut self.awaiting
+            && !connection.output.is_empty()
+        {
+            if !awaiting.is_over() {
+                return Flushed::Held;
+            }
+            self.awaiting = None;
         }
         let mut outcome = self.write(cx, connection);
         if outcome == Flushed::Blocked && !self.is_watched {
@@ -152,6 +175,13 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Flushed::Broken,
             }
+        }
+    }
+
+    /// The output tells of something that other nodes must have taken first.
+    pub fn wait_for_nodes(&mut self, more: Awaiting) {
+        if !more.is_empty() {
+            self.awaiting.get_or_insert_default().add(more);
         }
     }
 

@@ -1,13 +1,16 @@
-//! What the workers of one engine share: sessions, subscriptions, retained messages, events for Python.
+//! What the workers of one engine share: sessions, subscriptions, retained messages, events for Python, other nodes.
 //!
 //! Locks and their order, which every path keeps:
 //!
 //! 1. a shard of the [`Registry`] (who has which client id),
 //! 2. one session ([`SessionRef::lock`]), never two at a time,
 //! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections, sessions
-//!    by their queues, mailboxes of workers, layers of a [`Transport`](crate::transport::Transport): leaves, nothing is locked
-//!    under them but
+//!    by their queues, mailboxes of workers, layers of a [`Transport`](crate::transport::Transport), links to other nodes, what
+//!    has changed of the subscriptions of this one: leaves, nothing is locked under them but
 //! 4. the [`Store`](crate::store::Store).
+//!
+//! Routes of other nodes are changed under a lock of their own ([`Remotes`]), which comes before that of the routing table and
+//! under which no session is locked.
 //!
 //! One exception: a further connection of a shared client id (`allow_multiple_sessions`) may lock the session that it
 //! belongs to, never the other way round.
@@ -17,12 +20,19 @@
 mod archive;
 mod batch;
 pub mod events;
+mod flushing;
+mod forwarding;
+mod interest;
 mod keeping;
 mod link;
 mod node;
+#[cfg(test)]
+mod node_tests;
 mod peer;
+mod receiving;
 mod registration;
 mod registry;
+mod remotes;
 mod restoring;
 mod retained;
 mod router;
@@ -32,12 +42,15 @@ mod tests;
 mod writing;
 
 pub use batch::{Batch, Noted, Promise, Unwritten};
+pub use forwarding::Awaiting;
+pub use interest::{CHANGES_MAX, Interest, LocalRoute, Members, RouteChanges, RouteKey, RoutesCursor};
 pub use keeping::QueueFigures;
-pub use link::{BufferPool, Flushed, Link, Owner};
+pub use link::{BufferPool, Crew, Flushed, Link, Owner};
 pub use node::{Clock, Deadline, Node};
 pub use peer::Peer;
 pub use registration::name_of;
 pub use registry::{Registry, SubscriberId};
+pub use remotes::{Remotes, RouteOfPeer};
 pub use retained::RetainedStore;
 pub use router::Router;
 pub use session_ref::{Attached, KeptParts, Receiver, SessionRef, SessionState};

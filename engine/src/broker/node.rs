@@ -18,6 +18,9 @@ use crate::settings::Settings;
 use crate::store::{Change, QueueId, Store};
 
 use super::events::{Event, EventQueue, Level};
+use super::interest::Interest;
+use super::link::Crew;
+use super::remotes::Remotes;
 use super::{Batch, Noted, Peer, Promise, Registry, RetainedStore, Router, SessionRef, SessionState};
 use crate::hooks::{Hooks, Identity};
 
@@ -82,6 +85,12 @@ pub struct Node {
     pub registry: Registry,
     /// Who gets which topics.
     pub router: RwLock<Router>,
+    /// Where subscriptions have changed, for those who tell other nodes.
+    pub interest: Interest,
+    /// Other nodes as receivers.
+    pub remotes: Remotes,
+    /// The workers.
+    pub crew: OnceLock<Arc<dyn Crew>>,
     /// Retained messages.
     pub retained: RwLock<RetainedStore>,
     /// What survives the process.
@@ -131,6 +140,9 @@ impl Node {
             settings: ArcSwap::from_pointee(settings),
             registry: Registry::default(),
             router: RwLock::default(),
+            interest: Interest::default(),
+            remotes: Remotes::default(),
+            crew: OnceLock::new(),
             retained: RwLock::default(),
             store: OnceLock::new(),
             archive: OnceLock::new(),

@@ -161,6 +161,7 @@ impl Node {
         self.schedule(&mut state, session);
         attach(cx, &mut state.session, connection);
         session.set_online(true);
+        self.note_presence(session, &state);
         self.record_session(&mut state);
         self.tell(cx, &mut state, session);
         batch.flush_later(&mut state, session);
@@ -193,6 +194,7 @@ impl Node {
     ) {
         let link = state.link.take();
         session.set_online(false);
+        self.note_presence(session, &state);
         if session.main().is_some() {
             // A further connection shares a client id for as long as it lasts, whatever it asked for.
             state.session.expiry = Expiry::WithConnection;
@@ -283,15 +285,11 @@ impl Node {
         let mountpoint = &session.subscriber_id().mountpoint;
         let filters: Vec<&str> = subscriptions.keys().map(|filter| &**filter).collect();
         for slice in filters.chunks(UNROUTED_AT_ONCE) {
-            let mut router = self.router.write();
-            for filter in slice {
-                match parse_shared_filter(filter) {
-                    Ok(Some((group, topic_filter))) => {
-                        router.unsubscribe(mountpoint, topic_filter, Some(group), session.id())
-                    }
-                    _ => router.unsubscribe(mountpoint, filter, None, session.id()),
-                };
-            }
+            let parts = slice.iter().map(|filter| match parse_shared_filter(filter) {
+                Ok(Some((group, topic_filter))) => (topic_filter, Some(group)),
+                _ => (*filter, None),
+            });
+            self.unsubscribe_all(mountpoint, parts, session);
         }
     }
 
@@ -301,6 +299,7 @@ impl Node {
         main.attached().remove(id);
         let mut state = main.lock();
         state.session.subscriptions.extend(subscriptions);
+        self.note_presence(main, &state);
         let is_over = state.link.is_none()
             && main.attached().count() == 0
             && state.session.expiry == Expiry::WithConnection

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::message::Millis;
+use crate::peer::PeerLink;
 use crate::protocol::{Context, Session, Will};
 use crate::routing::Subscriber;
 use crate::store::{QueueId, SegmentNo};
@@ -18,7 +19,14 @@ pub enum Receiver {
     /// A client, connected or not.
     Client,
     /// A part of the broker that gets messages as events.
-    Internal(Arc<str>),
+    Internal {
+        /// Its name.
+        name: Arc<str>,
+        /// It gets what is published on this node, and no other node is told of it.
+        is_node_local: bool,
+    },
+    /// Another node.
+    Peer(Arc<PeerLink>),
 }
 
 /// Further connections of the same client id (`allow_multiple_sessions`).
@@ -136,14 +144,25 @@ impl Subscriber for SessionRef {
     }
 
     fn is_online(&self) -> bool {
-        self.0.is_online.load(Ordering::Relaxed) || self.0.attached.count() > 0
+        self.0.is_online.load(Ordering::Relaxed)
+            || self.0.attached.count() > 0
+            || matches!(&self.0.receiver, Receiver::Peer(link) if link.is_reachable())
+    }
+
+    #[inline]
+    fn is_announced(&self) -> bool {
+        match self.0.receiver {
+            Receiver::Client => true,
+            Receiver::Internal { is_node_local, .. } => !is_node_local,
+            Receiver::Peer(_) => false,
+        }
     }
 }
 
 impl SessionRef {
     /// Shares a session.
     pub fn new(session: Session, subscriber_id: SubscriberId, receiver: Receiver, main: Option<Self>) -> Self {
-        let is_online = matches!(receiver, Receiver::Internal(_));
+        let is_online = matches!(receiver, Receiver::Internal { .. });
         Self(Arc::new(Inner {
             id: session.id,
             queue: session.queue,
@@ -184,6 +203,12 @@ impl SessionRef {
         &self.0.receiver
     }
 
+    /// The link to the node that it stands for.
+    #[inline]
+    pub fn peer_link(&self) -> Option<&Arc<PeerLink>> {
+        if let Receiver::Peer(link) = &self.0.receiver { Some(link) } else { None }
+    }
+
     /// Mountpoint and client id.
     pub fn subscriber_id(&self) -> &SubscriberId {
         &self.0.subscriber_id
@@ -202,7 +227,7 @@ impl SessionRef {
 
     /// Whether a shared group may choose this session: its queue is not full.
     pub fn can_take(&self, cx: &Context) -> bool {
-        if matches!(self.0.receiver, Receiver::Internal(_)) || self.0.attached.count() > 0 {
+        if matches!(self.0.receiver, Receiver::Internal { .. }) || self.0.attached.count() > 0 {
             return true;
         }
         let state = self.0.state.lock();

@@ -30,6 +30,8 @@ pub(super) struct Letter<'a> {
     pub route: usize,
     /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
     pub received: Option<(QueueId, u16)>,
+    /// Of a message from another node: how many of its batch that count have come with it.
+    pub ordinal: u32,
 }
 
 impl Letter<'_> {
@@ -45,6 +47,24 @@ pub(super) struct ReceivedPlace {
     pub queue: QueueId,
     pub packet_id: u16,
     pub segment: SegmentNo,
+}
+
+/// How far a batch of another node is written down, as a row of metadata.
+pub(super) struct Progress {
+    pub key: Vec<u8>,
+    /// The row, for so many messages of the batch.
+    pub value: Box<dyn Fn(u32) -> Vec<u8> + Send>,
+    /// The row is there.
+    pub is_written: bool,
+}
+
+/// What is written down beside messages.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Identifiers of QoS 2 messages that were written down, until the publisher's session knows where.
+    pub received: Vec<ReceivedPlace>,
+    /// How far the batch in hand is, where it comes from another node.
+    pub progress: Option<Progress>,
 }
 
 /// The QoS of a delivery as far as it is known without the session's lock: what is above 0 is written down.
@@ -63,7 +83,7 @@ struct Plan {
 impl Node {
     /// Writes down what has to be kept of a batch, and puts retained messages in their places. `chosen`: members of shared
     /// groups, when the batch is one message. A message that deletes a retained one is the last of its batch, since the
-    /// store learns of that after it has learnt of all messages. `received` gets the identifiers that were written down.
+    /// store learns of that after it has learnt of all messages. `beside` gets the identifiers that were written down.
     ///
     /// An error leaves the store as it was, and nothing is retained unless `goes_on`: then in memory only.
     pub(super) fn write_down<'c>(
@@ -72,7 +92,7 @@ impl Node {
         (routes, mountpoints): (&[Route<SessionRef>], &[Arc<str>]),
         chosen: impl Iterator<Item = (&'c SessionRef, SubscriptionOptions)>,
         letters: &mut [Letter<'_>],
-        received: &mut Vec<ReceivedPlace>,
+        beside: &mut Beside,
         goes_on: bool,
     ) -> Result<(), Refusal> {
         let chosen: SmallVec<[(QueueId, Delivery); 2]> =
@@ -84,7 +104,7 @@ impl Node {
             Some(retained) => self.decide_retained(cx, retained, mountpoints, letters),
             None => Vec::new(),
         };
-        let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, received);
+        let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, beside);
         if let Some(retained) = &mut retained
             && (outcome.is_ok() || goes_on)
         {
@@ -136,7 +156,7 @@ impl Node {
         chosen: &[(QueueId, Delivery)],
         letters: &mut [Letter<'_>],
         may_be_retained: &[bool],
-        received: &mut Vec<ReceivedPlace>,
+        beside: &mut Beside,
     ) -> Result<(), Refusal> {
         let Some(store) = self.store() else { return Ok(()) };
         let is_refusing = store.refusal().is_some();
@@ -168,8 +188,16 @@ impl Node {
             })
             .collect();
         if !messages.is_empty() {
-            store.append_messages(&mut messages)?;
+            match &mut beside.progress {
+                Some(progress) => {
+                    let value = (progress.value)(letters.last().map_or(0, |letter| letter.ordinal));
+                    store.append_messages_with(&mut messages, Some((&progress.key, &value)))?;
+                    progress.is_written = true;
+                }
+                None => _ = store.append_messages(&mut messages)?,
+            }
         }
+        let received = &mut beside.received;
         for message in &messages {
             let segment = message.place.segment;
             received.extend(message.received.map(|(queue, packet_id)| ReceivedPlace { queue, packet_id, segment }));

@@ -106,13 +106,12 @@ impl Host for Desk<'_> {
     fn subscribe(&mut self, filter: &str, group: Option<&str>, options: SubscriptionOptions) {
         let subscriber = self.subscriber().clone();
         let mountpoint = &self.session.subscriber_id().mountpoint;
-        self.node.router.write().subscribe(mountpoint, filter, group, subscriber, options);
+        self.node.subscribe(mountpoint, filter, group, subscriber, options);
     }
 
     fn unsubscribe(&mut self, filter: &str, group: Option<&str>) {
-        use crate::routing::Subscriber;
-        let id = self.subscriber().id();
-        self.node.router.write().unsubscribe(&self.session.subscriber_id().mountpoint, filter, group, id);
+        let mountpoint = &self.session.subscriber_id().mountpoint;
+        self.node.unsubscribe_all(mountpoint, [(filter, group)], self.subscriber());
     }
 
     fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained> {

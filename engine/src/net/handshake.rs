@@ -270,6 +270,7 @@ impl Worker {
             listener: slot.listener.options.name.clone(),
             is_flush_due: false,
             is_held: false,
+            awaiting: None,
             is_blocked: false,
             is_paused: false,
             is_watched: false,

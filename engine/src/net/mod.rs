@@ -34,7 +34,7 @@ pub use acceptor::{Acceptor, Address, Doorstop, SocketOptions, bind};
 pub use listener::{Forwarded, Kind, ListenerOptions, ListenerState};
 use passwords::PasswordChecks;
 
-use crate::broker::{Node, Owner, SessionRef};
+use crate::broker::{Crew, Node, Owner, SessionRef};
 use crate::protocol::Verdict;
 use crate::transport::Transport;
 
@@ -80,9 +80,9 @@ pub enum Mail {
         /// Which one, since the place may have another by now.
         connection_id: u64,
     },
-    /// These wait for the store.
+    /// These wait for the store, or for other nodes.
     Hold(Vec<SessionRef>),
-    /// The store has kept more: look at those who wait for that.
+    /// The store or another node has kept more: look at those who wait for that.
     Kept,
     /// Look at the clock: a deadline was set.
     LookAtDeadlines,
@@ -138,6 +138,26 @@ impl Owner for Mailbox {
     }
 }
 
+/// All workers.
+#[derive(Debug)]
+struct Colleagues(Vec<Arc<Mailbox>>);
+
+impl Crew for Colleagues {
+    fn look_at_held(&self) {
+        for mailbox in &self.0 {
+            mailbox.send(Mail::Kept);
+        }
+    }
+
+    fn hold(&self, sessions: Vec<SessionRef>) {
+        self.0[0].send(Mail::Hold(sessions));
+    }
+
+    fn look_at_deadlines(&self) {
+        self.0[0].send(Mail::LookAtDeadlines);
+    }
+}
+
 /// Position of the worker in a ticket.
 const TICKET_WORKER_SHIFT: u32 = 48;
 
@@ -161,6 +181,8 @@ impl Workers {
             workers.push(worker);
             mailboxes.push(mailbox);
         }
+        // Whoever comes first: an engine starts its workers once.
+        let _ = node.crew.set(Arc::new(Colleagues(mailboxes.clone())));
         let mut threads = Vec::with_capacity(count);
         for (index, mut worker) in workers.into_iter().enumerate() {
             worker.set_colleagues(mailboxes.clone());

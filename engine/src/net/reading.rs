@@ -294,10 +294,10 @@ impl Worker {
             connection.bytes_received += progress.consumed as u64;
         }
         self.node.tell(&mut self.cx, state, session);
-        if self.batch.needs_store()
+        if self.batch.is_binding()
             && let Some(connection) = &mut state.session.connection
         {
-            // What acknowledges the messages of this batch must not go out before they are written down.
+            // What acknowledges the messages of this batch must not go out before they are written down and on their way.
             connection.wait_for(UNKNOWN_LSN);
         }
         if progress.is_output_full {
@@ -325,7 +325,7 @@ impl Worker {
     /// the connection ends without acknowledging them.
     fn hand_over(&mut self, connection_id: u64, session: &SessionRef, input: &[u8]) -> Option<Ending> {
         // Until the session knows where its receipts are, the store must not clean them away.
-        let _handing_over = self.batch.needs_store().then(|| self.node.hand_over_begins());
+        let _handing_over = self.batch.is_binding().then(|| self.node.hand_over_begins());
         let unwritten = self.batch.dispatch(&self.node, &mut self.cx, input, true);
         let mut state = session.lock();
         for (packet_id, segment) in self.batch.take_received(session.queue()) {
@@ -346,6 +346,12 @@ impl Worker {
             && connection.waits_for == UNKNOWN_LSN
         {
             connection.waits_for = self.node.store().map_or(0, |store| store.appended());
+        }
+        let awaited = self.batch.take_awaited();
+        if let Some(link) = &mut state.link
+            && is_ours
+        {
+            link.wait_for_nodes(awaited);
         }
         self.batch.flush_later(&mut state, session);
         None
@@ -415,7 +421,7 @@ impl Worker {
         let step = state.session.answer(&mut self.cx, &mut desk, verdict);
         let asked = desk.asked;
         self.node.tell(&mut self.cx, &mut state, session);
-        if self.batch.needs_store()
+        if self.batch.is_binding()
             && let Some(connection) = &mut state.session.connection
         {
             connection.wait_for(UNKNOWN_LSN);
@@ -452,11 +458,12 @@ impl Worker {
     }
 }
 
-/// Whether nothing more may be read from a client now: its output is full, and the kernel or the store holds it back.
+/// Whether nothing more may be read from a client now: its output is full, and the kernel, the store or another node
+/// holds it back.
 pub(super) fn is_stuck(state: &mut SessionState, cx: &Context) -> bool {
     let (Some(link), Some(connection)) = (&mut state.link, &state.session.connection) else { return false };
     let is_full = !connection.has_output_room(&cx.settings);
-    link.is_paused = is_full && connection.waits_for > 0;
+    link.is_paused = is_full && (connection.waits_for > 0 || link.awaiting.is_some());
     is_full && (link.is_blocked || link.is_paused)
 }
 

@@ -34,6 +34,8 @@ pub enum Notice {
     },
     /// Somebody was not let in.
     TurnedAway(TurnedAway),
+    /// What this node subscribes to has changed.
+    RoutesChanged,
 }
 
 impl Notice {
@@ -45,7 +47,7 @@ impl Notice {
     /// cannot keep out that a link has changed.
     fn share(&self) -> usize {
         match self {
-            Self::Changed { .. } => 1,
+            Self::Changed { .. } | Self::RoutesChanged => 1,
             Self::Message { .. } => 2,
             Self::TurnedAway(_) => 16,
         }
@@ -57,6 +59,8 @@ struct Waiting {
     notices: VecDeque<Notice>,
     bytes: usize,
     dropped: u64,
+    /// Routes have changed: it takes no room, so it is never dropped.
+    have_routes_changed: bool,
     /// The descriptor is readable.
     is_signalled: bool,
 }
@@ -111,13 +115,24 @@ impl Notices {
         true
     }
 
+    /// Adds [`Notice::RoutesChanged`], once.
+    pub fn routes_changed(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.have_routes_changed = true;
+        waiting.signal(&self.writer);
+    }
+
     /// Takes at most `limit` notices, oldest first; the descriptor is quiet when none is left.
     pub fn drain(&self, limit: usize) -> Vec<Notice> {
         let mut waiting = self.waiting.lock();
-        let count = limit.min(waiting.notices.len());
-        let taken: Vec<Notice> = waiting.notices.drain(..count).collect();
+        let mut taken = Vec::new();
+        if limit > 0 && std::mem::take(&mut waiting.have_routes_changed) {
+            taken.push(Notice::RoutesChanged);
+        }
+        let count = (limit - taken.len()).min(waiting.notices.len());
+        taken.extend(waiting.notices.drain(..count));
         waiting.bytes -= taken.iter().map(Notice::size).sum::<usize>();
-        if waiting.notices.is_empty() && waiting.is_signalled {
+        if waiting.notices.is_empty() && !waiting.have_routes_changed && waiting.is_signalled {
             waiting.is_signalled = false;
             let read = (&self.reader).read(&mut [0; 8]);
             debug_assert!(matches!(read, Ok(1)));
@@ -168,6 +183,18 @@ mod tests {
         while notices.push(message(b"x"), 10, 1_000) {}
         assert_eq!(notices.counts().0, 5);
         assert!(notices.push(changed(), 10, 1_000));
+    }
+
+    #[test]
+    fn that_routes_have_changed_is_told_once_and_however_full_the_queue_is() {
+        let notices = Notices::new().unwrap();
+        while notices.push(changed(), 10, 10) {}
+        notices.routes_changed();
+        notices.routes_changed();
+        let taken = notices.drain(3);
+        assert!(matches!(taken[..], [Notice::RoutesChanged, Notice::Changed { .. }, Notice::Changed { .. }]));
+        assert!(notices.drain(100).iter().all(|notice| matches!(notice, Notice::Changed { .. })));
+        assert!(!notices.waiting.lock().is_signalled);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList};
 
-use crate::broker::Node;
+use crate::broker::{LocalRoute, Node, RouteOfPeer, RoutesCursor};
 use crate::message::Millis;
 use crate::peer::{
     self, Boot, Change, ClusterId, ClusterListener, Figures, Identity, Incarnation, Lane, LinkOptions, LinkTlsOptions,
@@ -71,6 +71,9 @@ records! {
         state: String,
         reason: String,
         refusal: Option<String>,
+    }
+    /// What this node subscribes to has changed.
+    RoutesChanged {
     }
     /// A node, or something else, was not let in.
     PeerRefused {
@@ -162,22 +165,24 @@ impl Upper for Boundary {
         self.node.clock.now()
     }
 
-    fn last_applied(&self, _from: &PeerId) -> u64 {
-        0
+    fn last_applied(&self, from: &PeerId) -> u64 {
+        self.node.last_applied(from)
     }
 
-    // No node forwards messages yet, so one that does speaks a later version than this one.
-    fn batch(&self, _link: &Arc<PeerLink>, _from: &Arc<PeerId>, _seq: u64, _messages: Messages<'_>) -> Taken {
-        Taken::Not
+    fn batch(&self, link: &Arc<PeerLink>, from: &Arc<PeerId>, seq: u64, messages: Messages<'_>) -> Taken {
+        self.node.receive_batch(link, from, seq, messages)
     }
 
-    fn acknowledged(&self, _link: &Arc<PeerLink>, _seq: u64) {}
+    fn acknowledged(&self, link: &Arc<PeerLink>, _seq: u64) {
+        self.node.peer_has_moved(link);
+    }
 
     fn message(&self, from: &Arc<PeerId>, lane: Lane, data: &[u8]) {
         self.note(Notice::Message { from: Arc::clone(from), lane, data: data.into() });
     }
 
     fn changed(&self, link: &Arc<PeerLink>, change: &Change) {
+        self.node.peer_has_moved(link);
         self.note(Notice::Changed { name: Arc::clone(link.name()), change: change.clone() });
     }
 
@@ -228,6 +233,8 @@ impl Cluster {
         let options = read_limits(LinkOptions::default(), limits)?;
         let boundary = Boundary { node: Arc::clone(node), notices: Arc::clone(&self.notices) };
         let peers = Peers::start(identity, options, Arc::new(boundary)).map_err(to_python)?;
+        let notices = Arc::clone(&self.notices);
+        node.interest.watch(move || notices.routes_changed());
         self.peers.set(peers).map_err(|_| again())
     }
 
@@ -277,7 +284,7 @@ impl Cluster {
         Ok(())
     }
 
-    pub fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
+    pub fn set_peers(&self, node: &Node, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
         let mut configs: Vec<peer::PeerConfig> = Vec::new();
         for config in PyIterator::from_object(peers)? {
             let config = config?.cast::<PeerConfig>()?.get().0.clone();
@@ -286,7 +293,12 @@ impl Cluster {
             }
             configs.push(config);
         }
-        self.peers()?.set_peers(configs, joining).map_err(to_python)
+        let peers = self.peers()?;
+        peers.set_peers(configs, joining).map_err(to_python)?;
+        // A guest has no place among the peers.
+        let links = peers.links().into_iter().filter(|link| link.index().is_some()).collect();
+        node.set_remotes(links);
+        Ok(())
     }
 
     pub fn infos(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
@@ -321,11 +333,63 @@ impl Cluster {
         }
     }
 
-    pub fn metrics(&self) -> Vec<Metric> {
+    pub fn metrics(&self, node: &Node) -> Vec<Metric> {
         let Some(peers) = self.peers.get() else { return Vec::new() };
         let (waiting, dropped) = self.notices.counts();
-        series(&peers.figures(), waiting as u64, dropped)
+        let mut metrics = series(&peers.figures(), waiting as u64, dropped);
+        let routes = [
+            (
+                "counter",
+                "cluster_route_overflows",
+                node.interest.overflows(),
+                "Times that so many subscriptions changed that all routes had to be told to other nodes anew.",
+            ),
+            (
+                "gauge",
+                "cluster_routes_waiting",
+                node.interest.waiting() as u64,
+                "Changes of subscriptions that other nodes have not been told.",
+            ),
+        ];
+        metrics.extend(routes.map(|(kind, name, value, description)| Metric {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            labels: HashMap::new(),
+            value,
+            description: description.to_owned(),
+        }));
+        metrics
     }
+}
+
+/// Mountpoint, filter, group, its members, whether one of them is connected.
+pub(super) type RouteTuple = (String, String, Option<String>, u32, bool);
+/// Mountpoint, filter, group.
+pub(super) type RouteName = (String, String, Option<String>);
+
+pub(super) fn route_of_peer((mountpoint, filter, group, members, has_online): RouteTuple) -> RouteOfPeer {
+    RouteOfPeer { mountpoint, filter, group, members, has_online }
+}
+
+fn route_tuple((key, members): LocalRoute) -> RouteTuple {
+    let group = key.group.map(String::from);
+    (key.mountpoint.to_string(), key.filter.into(), group, members.count, members.has_online)
+}
+
+/// A page of what this node subscribes to, and where the next begins.
+pub(super) fn local_routes(
+    node: &Node,
+    after: Option<RoutesCursor>,
+    limit: usize,
+) -> (Vec<RouteTuple>, Option<RoutesCursor>) {
+    let (routes, next) = node.local_routes(after, limit);
+    (routes.into_iter().map(route_tuple).collect(), next)
+}
+
+/// What has changed, as it is now, and whether all has to be read anew.
+pub(super) fn route_changes(node: &Node, limit: usize) -> (Vec<RouteTuple>, bool) {
+    let changes = node.route_changes(limit);
+    (changes.routes.into_iter().map(route_tuple).collect(), changes.is_overflown)
 }
 
 fn to_python(error: std::io::Error) -> PyErr {
@@ -443,6 +507,7 @@ fn notice_to_python(py: Python<'_>, notice: Notice) -> PyResult<Py<PyAny>> {
             };
             Py::new(py, event)?.into_any()
         }
+        Notice::RoutesChanged => Py::new(py, RoutesChanged {})?.into_any(),
         Notice::TurnedAway(visitor) => {
             let event = PeerRefused {
                 listener: visitor.listener.to_string(),

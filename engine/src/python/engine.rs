@@ -1,6 +1,5 @@
 //! The engine as one Python object.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +21,7 @@ use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 use crate::store::Store;
 
-use super::cluster::{Cluster, ClusterListenerInfo, LinkTls, PeerInfo};
+use super::cluster::{self, Cluster, ClusterListenerInfo, LinkTls, PeerInfo, RouteName, RouteTuple};
 use super::events;
 use super::listeners::{self, Wanted};
 use super::policy::{AccessList, PasswordTable};
@@ -40,13 +39,13 @@ struct Desk {
 /// One broker's data plane.
 #[pyclass(frozen, module = "strogoff._engine")]
 pub struct Engine {
-    node: Arc<Node>,
-    workers: OnceLock<Workers>,
+    pub(super) node: Arc<Node>,
+    pub(super) workers: OnceLock<Workers>,
     listeners: Mutex<Vec<(Arc<ListenerState>, SocketOptions)>>,
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
     store_directory: OnceLock<PathBuf>,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
 }
 
 impl Engine {
@@ -191,7 +190,13 @@ impl Engine {
         let configured = self.node.settings.load().workers;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = Workers::start(&self.node, if configured == 0 { cores } else { configured })?;
-        store::start(&self.node, workers.notifier());
+        let (notify, node) = (workers.notifier(), Arc::downgrade(&self.node));
+        store::start(&self.node, move || {
+            notify();
+            if let Some(node) = node.upgrade() {
+                node.tell_peers_what_is_kept();
+            }
+        });
         self.workers.set(workers).map_err(|_| again())
     }
 
@@ -497,7 +502,8 @@ impl Engine {
         py.detach(|| self.work(|node, cx, batch| node.publish_inside(cx, batch, &messages)))
     }
 
-    #[pyo3(signature = (subscriber, topic_filter, qos=0, *, mountpoint="", no_local=false))]
+    #[expect(clippy::too_many_arguments, reason = "those of a Python method")]
+    #[pyo3(signature = (subscriber, topic_filter, qos=0, *, mountpoint="", no_local=false, node_local=false))]
     fn subscribe(
         &self,
         py: Python<'_>,
@@ -506,6 +512,7 @@ impl Engine {
         qos: u8,
         mountpoint: &str,
         no_local: bool,
+        node_local: bool,
     ) -> PyResult<()> {
         if qos > 2 {
             return Err(PyValueError::new_err("qos: expected 0, 1 or 2"));
@@ -521,15 +528,20 @@ impl Engine {
                     let identity = self.node.nobody();
                     let id = SubscriberId { mountpoint: identity.mountpoint.clone(), client_id: subscriber.into() };
                     let session = Session::new(self.node.new_session_id(), identity);
-                    SessionRef::new(session, id, Receiver::Internal(subscriber.into()), None)
+                    let receiver = Receiver::Internal { name: subscriber.into(), is_node_local: node_local };
+                    SessionRef::new(session, id, receiver, None)
                 })
                 .clone();
+            if session.is_announced() == node_local {
+                let is_now = if node_local { "announced to other nodes" } else { "node-local" };
+                return Err(PyValueError::new_err(format!("node_local: {subscriber:?} is {is_now} already")));
+            }
             let options = SubscriptionOptions { qos, no_local, ..SubscriptionOptions::default() };
             let key = format!("{mountpoint}\0{topic_filter}").into_boxed_str();
             session.lock().session.subscriptions.insert(key, options);
-            self.node.router.write().subscribe(&mountpoint.into(), filter, group, session, options);
-        });
-        Ok(())
+            self.node.subscribe(&mountpoint.into(), filter, group, session, options);
+            Ok(())
+        })
     }
 
     #[pyo3(signature = (subscriber, topic_filter, *, mountpoint=""))]
@@ -619,7 +631,39 @@ impl Engine {
 
     #[pyo3(signature = (peers, *, joining=false))]
     fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
-        self.cluster.set_peers(peers, joining)
+        self.cluster.set_peers(&self.node, peers, joining)
+    }
+
+    #[pyo3(signature = (*, after=None, limit=1_000))]
+    fn local_routes(
+        &self,
+        py: Python<'_>,
+        after: Option<(String, u64)>,
+        limit: usize,
+    ) -> (Vec<RouteTuple>, Option<(String, u64)>) {
+        py.detach(|| cluster::local_routes(&self.node, after, limit))
+    }
+
+    #[pyo3(signature = (limit=1_000))]
+    fn route_changes(&self, py: Python<'_>, limit: usize) -> (Vec<RouteTuple>, bool) {
+        py.detach(|| cluster::route_changes(&self.node, limit))
+    }
+
+    #[pyo3(signature = (peer, *, add=vec![], remove=vec![], replace=false))]
+    fn set_routes(
+        &self,
+        py: Python<'_>,
+        peer: &str,
+        add: Vec<RouteTuple>,
+        remove: Vec<RouteName>,
+        replace: bool,
+    ) -> Option<usize> {
+        py.detach(|| {
+            let add: Vec<_> = add.into_iter().map(cluster::route_of_peer).collect();
+            let gone = remove.into_iter().map(|(mountpoint, filter, group)| (mountpoint, filter, group, 0, false));
+            let remove: Vec<_> = gone.map(cluster::route_of_peer).collect();
+            self.node.set_routes(peer, &add, &remove, replace)
+        })
     }
 
     fn peers(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
@@ -670,69 +714,7 @@ impl Engine {
         if is_last {
             insiders.remove(subscriber);
         }
-        self.node.router.write().unsubscribe(mountpoint, filter, group, session.id())
-    }
-
-    fn all_metrics(&self) -> Vec<Metric> {
-        let mut metrics: Vec<Metric> = self
-            .node
-            .metrics
-            .samples()
-            .into_iter()
-            .map(|sample| Metric {
-                name: sample.name.to_owned(),
-                kind: "counter".to_owned(),
-                labels: sample.labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-                value: sample.value,
-                description: sample.description.to_owned(),
-            })
-            .collect();
-        let single = |kind: &'static str| {
-            move |(name, value, description): (&'static str, usize, &'static str)| Metric {
-                name: name.to_owned(),
-                kind: kind.to_owned(),
-                labels: HashMap::new(),
-                value: value as u64,
-                description: description.to_owned(),
-            }
-        };
-        metrics.extend(self.gauges().into_iter().map(single("gauge")));
-        metrics.extend(self.cluster.metrics());
-        if let Some(store) = self.node.store() {
-            let figures = store.figures();
-            metrics.extend(store::counters(&figures).into_iter().map(single("counter")));
-            metrics.extend(store::gauges(&figures, store).into_iter().map(single("gauge")));
-            metrics.extend(store::operation_errors(&figures));
-        }
-        metrics
-    }
-
-    fn gauges(&self) -> Vec<(&'static str, usize, &'static str)> {
-        let connections = self.workers.get().map_or(0, Workers::connections);
-        let websockets = self.workers.get().map_or(0, Workers::websockets).min(connections);
-        let (router_len, router_memory) = {
-            let router = self.node.router.read();
-            (router.len(), router.memory_bytes())
-        };
-        let queues = self.node.queue_figures();
-        let (retained_len, retained_memory) = {
-            let retained = self.node.retained.read();
-            (retained.len(), retained.memory_bytes())
-        };
-        vec![
-            ("router_subscriptions", router_len, "Subscriptions in the routing table."),
-            ("router_memory", router_memory, "Memory of the routing table in bytes."),
-            ("retain_messages", retained_len, "Retained messages held."),
-            ("retain_memory", retained_memory, "Memory of the index of retained messages in bytes."),
-            ("queue_processes", self.node.registry.len(), "Sessions, online and offline."),
-            ("queue_messages", queues.messages, "Messages in the queues of all sessions, those under way included."),
-            ("queue_oldest_age_s", queues.oldest_age_s, "Seconds that the oldest message has waited in a queue."),
-            ("active_mqtt_connections", connections - websockets, "Open connections on tcp and ssl listeners."),
-            ("active_mqttws_connections", websockets, "Open connections on ws and wss listeners."),
-            ("total_active_connections", connections, "Open connections on all MQTT listeners."),
-            ("events_waiting", self.node.events.len(), "Events that wait for the control plane."),
-            ("hooks_waiting", self.node.open_tickets(), "Requests that wait for a verdict of a plugin."),
-        ]
+        self.node.unsubscribe_all(&mountpoint.into(), [(filter, group)], &session) > 0
     }
 }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod engine;
 mod events;
 mod listeners;
+mod metrics;
 mod policy;
 mod properties;
 mod records;
@@ -54,6 +55,7 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cluster::PeerMessage>()?;
     module.add_class::<cluster::PeerState>()?;
     module.add_class::<cluster::PeerRefused>()?;
+    module.add_class::<cluster::RoutesChanged>()?;
     module.add("StoreError", module.py().get_type::<store::StoreError>())?;
     module.add_class::<store::StoreSummary>()?;
     module.add_class::<store::StoreDamage>()?;

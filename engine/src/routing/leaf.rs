@@ -2,7 +2,7 @@
 
 use super::roster::Roster;
 use super::shared::SharedGroup;
-use super::subscription::{Member, Subscriber, SubscriptionOptions};
+use super::subscription::{Member, RemoteMembers, Subscriber, SubscriptionOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,11 +97,38 @@ impl<S: Subscriber> Leaf<S> {
         // Looked up first, so that a session that is no member does not cause a copy.
         group.options_of(id)?;
         let options = Arc::make_mut(group).leave(id)?;
-        if group.members().is_empty() {
+        self.end_group_if_empty(name);
+        Some(options)
+    }
+
+    /// Says what members a group has on another node; true: it had none there before.
+    pub(super) fn share_remotely(&mut self, name: &str, filter: &str, remote: RemoteMembers<S>) -> bool {
+        let groups = &mut self.make_many().groups;
+        if let Some(group) = groups.get_mut(name) {
+            return Arc::make_mut(group).join_remotely(remote);
+        }
+        let name: Arc<str> = name.into();
+        let mut group = SharedGroup::new(name.clone(), filter.into());
+        group.join_remotely(remote);
+        groups.insert(name, Arc::new(group));
+        true
+    }
+
+    pub(super) fn unshare_remotely(&mut self, name: &str, id: u64) -> bool {
+        let Self::Many(many) = self else { return false };
+        let Some(group) = many.groups.get_mut(name) else { return false };
+        let is_known = group.remotes().iter().any(|remote| remote.node.id() == id);
+        let has_left = is_known && Arc::make_mut(group).leave_remotely(id);
+        self.end_group_if_empty(name);
+        has_left
+    }
+
+    fn end_group_if_empty(&mut self, name: &str) {
+        let Self::Many(many) = self else { return };
+        if many.groups.get(name).is_some_and(|group| group.is_empty()) {
             many.groups.remove(name);
             self.simplify();
         }
-        Some(options)
     }
 
     /// Estimated bytes on the heap of the direct subscribers and of one group, which are what an operation changes.

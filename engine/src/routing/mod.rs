@@ -1,4 +1,5 @@
-//! Who receives a message: the local subscriptions of a mountpoint and its retained messages, found by topic.
+//! Who receives a message: the subscriptions of a mountpoint and its retained messages, found by topic. Another node that has
+//! subscribers to a filter is a subscriber of it, and the members that it has of a shared group are a number there.
 //!
 //! Pure data structures: no I/O, no clock, no lock. The caller keeps a [`SubscriptionTrie`] and a [`RetainedTrie`] a
 //! mountpoint, each behind a lock of its own, and drives them so:
@@ -9,7 +10,7 @@
 //! UNSUBSCRIBE   trie.unsubscribe(filter, id)                   write lock
 //! PUBLISH       trie.route(topic, &mut route)                  read lock; one Route a worker, used again and again
 //!               for target in &route.targets { .. }            no lock: the route owns its subscribers and groups
-//!               for group in &route.groups { group.select(..) }
+//!               for group in &route.groups { group.choose(..) }
 //!               route.clear()                                  so that groups are not kept alive, see SharedGroup
 //! PUBLISH+RETAIN  retained.set(topic, message) / retained.remove(topic)
 //! ```
@@ -39,6 +40,6 @@ mod tests;
 
 pub use retained::RetainedTrie;
 pub use route::{Delivery, Own, Route, Target};
-pub use shared::{SharedGroup, SharedPolicy};
-pub use subscription::{Member, Subscriber, SubscriptionOptions};
-pub use trie::SubscriptionTrie;
+pub use shared::{Choice, SharedGroup, SharedPolicy};
+pub use subscription::{Member, RemoteMembers, Subscriber, SubscriptionOptions};
+pub use trie::{OnFilter, SubscriptionTrie};

@@ -1,12 +1,17 @@
 //! What a subscription is: who subscribed, and with which options.
 
-/// A local session as routing sees it. Cloning must be cheap: a route owns clones of what it found.
+/// A local session, or another node, as routing sees it. Cloning must be cheap: a route owns clones of what it found.
 pub trait Subscriber: Clone {
     /// Identifies the session on this node; two subscribers with the same id are the same session.
     fn id(&self) -> u64;
 
-    /// Whether a client is connected to the session now. Only shared groups ask.
+    /// Whether a client is connected to the session now, or the node can be reached. Only shared groups ask.
     fn is_online(&self) -> bool;
+
+    /// Whether other nodes are told what it subscribes to. Not so for one of these, and for whoever keeps to its own node.
+    fn is_announced(&self) -> bool {
+        true
+    }
 }
 
 /// The options of one subscription, as far as delivery depends on them (MQTT 5.0 §3.8.3.1).
@@ -29,4 +34,15 @@ pub struct Member<S> {
     pub subscriber: S,
     /// How.
     pub options: SubscriptionOptions,
+}
+
+/// The members of a shared group on another node, which chooses among them.
+#[derive(Debug, Clone)]
+pub struct RemoteMembers<S> {
+    /// The node.
+    pub node: S,
+    /// How many there are.
+    pub count: u32,
+    /// Whether a client of one of them is connected.
+    pub has_online: bool,
 }

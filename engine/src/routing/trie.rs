@@ -9,13 +9,33 @@ use super::arena::Arena;
 use super::leaf::Leaf;
 use super::level::{HASH, LevelText, Levels, PLUS, has_wildcard, is_reserved};
 use super::route::{Place, Route, Walk};
-use super::subscription::{Member, Subscriber, SubscriptionOptions};
+use super::shared::SharedGroup;
+use super::subscription::{Member, RemoteMembers, Subscriber, SubscriptionOptions};
 use super::table::{IdTable, TopicHasher};
+use std::sync::Arc;
 
 /// The node above the first level. It is never a child, so the same number means "no child `+`".
 const ROOT: u32 = 0;
 
-/// The subscriptions of one mountpoint on this node.
+/// Positions of a walk that are nodes; those below are filters without a wildcard.
+const NODES_FROM: u64 = 1 << 32;
+
+/// What there is on one filter.
+pub struct OnFilter<'t, S>(&'t Leaf<S>);
+
+impl<'t, S: Subscriber> OnFilter<'t, S> {
+    /// The direct subscribers, other nodes among them.
+    pub fn members(&self) -> &'t [Member<S>] {
+        self.0.members()
+    }
+
+    /// The shared groups.
+    pub fn groups(&self) -> impl Iterator<Item = &'t Arc<SharedGroup<S>>> {
+        self.0.groups()
+    }
+}
+
+/// The subscriptions of one mountpoint: those of this node, and what is known of others.
 pub struct SubscriptionTrie<S> {
     hasher: TopicHasher,
     exact_ids: IdTable,
@@ -125,6 +145,58 @@ impl<S: Subscriber> SubscriptionTrie<S> {
         let ended = self.change(place, Some(group), |leaf| leaf.unsubscribe_shared(group, id))?;
         self.ended_at(place);
         Some(ended)
+    }
+
+    /// Says what members a group on `filter` has on another node, instead of what was said before.
+    pub fn share_remotely(&mut self, group: &str, filter: &str, remote: RemoteMembers<S>) {
+        let place = self.make_place(filter);
+        let is_new = self.change(place, Some(group), |leaf| leaf.share_remotely(group, filter, remote));
+        self.len += usize::from(is_new);
+    }
+
+    /// A group on `filter` has no members on another node any more. False: it had none.
+    pub fn unshare_remotely(&mut self, group: &str, filter: &str, id: u64) -> bool {
+        let Some(place) = self.find_place(filter) else { return false };
+        let has_ended = self.change(place, Some(group), |leaf| leaf.unshare_remotely(group, id));
+        if has_ended {
+            self.ended_at(place);
+        }
+        has_ended
+    }
+
+    /// What there is on one filter.
+    pub fn at(&self, filter: &str) -> Option<OnFilter<'_, S>> {
+        self.find_place(filter).map(|place| OnFilter(self.leaf(place)))
+    }
+
+    /// Shows what there is on filters, some at a time: of `limit` places from `position` on, 0 at first. Where to go on, `None` at
+    /// the end. What is there from begin to end of such a walk is shown once, whatever else comes and goes meanwhile.
+    pub fn walk(&self, position: u64, limit: usize, mut visit: impl FnMut(&str, OnFilter<'_, S>)) -> Option<u64> {
+        let mut left = limit;
+        let mut at = position;
+        if at < NODES_FROM {
+            for (id, exact) in self.exact.iter().skip(at as usize).take(left) {
+                if !exact.leaf.is_empty() {
+                    visit(&exact.filter, OnFilter(&exact.leaf));
+                }
+                at = u64::from(id) + 1;
+                left -= 1;
+            }
+            if left == 0 {
+                return Some(at);
+            }
+            at = NODES_FROM;
+        }
+        for (id, node) in self.nodes.iter().skip((at - NODES_FROM) as usize).take(left) {
+            for (leaf, place) in [(&node.here, Place::Here(id)), (&node.below, Place::Below(id))] {
+                if !leaf.is_empty() {
+                    visit(&self.filter_of(place), OnFilter(leaf));
+                }
+            }
+            at = NODES_FROM + u64::from(id) + 1;
+            left -= 1;
+        }
+        (left == 0).then_some(at)
     }
 
     /// Finds everybody who gets a message published to `topic`: empties the route and fills it.

@@ -34,7 +34,17 @@ impl Store {
     ///
     /// Each record is atomic: after a crash all queues of a message have it or none.
     pub fn append_messages(&self, batch: &mut [NewMessage<'_>]) -> Result<Lsn, Refusal> {
-        let bound = batch.iter().map(record::message_bound).sum();
+        self.append_messages_with(batch, None)
+    }
+
+    /// The same, with a row of metadata right behind them: nothing comes between, and they go to the file together.
+    pub fn append_messages_with(
+        &self,
+        batch: &mut [NewMessage<'_>],
+        row: Option<(&[u8], &[u8])>,
+    ) -> Result<Lsn, Refusal> {
+        let row_bound = row.map_or(0, |(key, value)| HEAD + record::metadata_bound(key, Some(value)));
+        let bound = batch.iter().map(record::message_bound).sum::<usize>() + row_bound;
         let stored_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as u32;
         let mut log = self.log.lock();
         if let Err(refusal) = self.admit(&log, bound) {
@@ -44,6 +54,9 @@ impl Store {
         }
         for message in batch {
             self.append_message(&mut log, message, stored_at);
+        }
+        if let Some((key, value)) = row {
+            self.append_metadata(&mut log, &[(key, Some(value))], row_bound);
         }
         Ok(log.end())
     }

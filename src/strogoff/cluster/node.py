@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
-from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState
+from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix
 from strogoff.cluster.metadata import Event, MetadataError
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
+from strogoff.cluster.routes import Routes, is_about_routes
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
 from strogoff.cluster.terms import Terms
@@ -93,6 +94,7 @@ class ClusterNode:
         self._knows_removal = False
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
+        self._routes = Routes(engine, lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class ClusterNode:
             # A full store must not keep the node from serving its clients.
             tasks.create_task(self._write_own_record(), name="own record")
         self._follow_members()
-        return [task]
+        return [task, tasks.create_task(self._routes.run(), name="routes")]
 
     def end(self) -> None:
         """Stop listening to the links. The engine ends them."""
@@ -422,6 +424,7 @@ class ClusterNode:
             joining=True,
         )
         self.metadata.set_members(actors(others) | {self._identity.actor})
+        self._routes.keep({member.name for member in others})
         for name in set(self._states) - {member.name for member in others}:
             del self._states[name]
 
@@ -456,6 +459,8 @@ class ClusterNode:
                     self._message(event)
                 case PeerState():
                     self._state(event)
+                case RoutesChanged():
+                    self._routes.changed()
                 case PeerRefused():
                     _log.warning(
                         "a node was not let in",
@@ -468,6 +473,8 @@ class ClusterNode:
     def _message(self, event: PeerMessage) -> None:
         if event.lane == "control":
             self.requests.receive(event.peer, event.data)
+        elif is_about_routes(event.data):
+            self._routes.receive(event.peer, event.data)
         else:
             self.metadata.receive(Actor(event.peer, int.from_bytes(event.incarnation, "big")), event.data)
 
@@ -478,10 +485,12 @@ class ClusterNode:
         if event.state == "reachable" and before != "reachable" and member is not None:
             _log.notice("a node can be reached", node=event.peer)
             self.metadata.reachable(member.actor)
+            self._routes.reachable(event.peer)
         elif event.state != "reachable" and before == "reachable":
             _log.warning("a node cannot be reached", node=event.peer, reason=event.reason)
             if member is not None:
                 self.metadata.unreachable(member.actor)
+            self._routes.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
         if event.refusal == "not_a_member" and member is not None:

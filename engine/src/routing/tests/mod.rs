@@ -1,6 +1,7 @@
 //! The tries against naive models: what both kinds of tests stand on.
 
 mod histories;
+mod nodes;
 mod rules;
 
 use super::*;

@@ -9,6 +9,7 @@ Each gives a `BrokerProcess` that answers on `127.0.0.1:broker.port`. What a bro
 report when the test fails, and a broker that died or would not stop is an error.
 """
 
+import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from enum import IntEnum
@@ -55,6 +56,8 @@ def _starter(stack: ExitStack, create: Callable[[], BrokerProcess]) -> StartBrok
     def start(settings: Mapping[str, Setting] | None = None, /, **more: Setting) -> BrokerProcess:
         broker = create()
         broker.settings = {**(settings or {}), **more}
+        # A store takes 160 MB, and there are hundreds of brokers in a run.
+        stack.callback(shutil.rmtree, broker.data_directory, ignore_errors=True)
         stack.enter_context(broker)
         _running[id(broker)] = broker
         stack.callback(_running.pop, id(broker), None)

@@ -68,21 +68,34 @@ class ListenerManager:
         self._stamps: dict[str, object] = {}
 
     async def open_all(self) -> None:
-        """Open the listeners of the configuration. Raises `ListenerError` for the first that cannot."""
-        for listener in self._configuration().listeners:
-            await self.start(listener)
+        """Open the listeners of the configuration. Raises `ListenerError` for the first that cannot.
+
+        None is open before the certificates of all are read: a broker that cannot start serves nobody for a moment.
+        """
+        prepared = [(listener, await self._prepared(listener)) for listener in self._configuration().listeners]
+        for listener, place in prepared:
+            self._start(listener, place)
 
     async def start(self, listener: Listener) -> ListenerInfo:
         """Open one more. Raises `ListenerError`; all is as it was then."""
+        return self._start(listener, await self._prepared(listener))
+
+    async def _prepared(self, listener: Listener) -> tuple[str, TlsConfig | None]:
+        """The address in figures and the certificates of a listener. Raises `ListenerError`."""
+        try:
+            tls = await asyncio.to_thread(engine_tls, listener) if listener.tls else None
+            return await asyncio.to_thread(listener.literal_address), tls
+        except (OSError, ValueError, CertificateError) as error:
+            raise ListenerError(_sentence(listener, error)) from error
+
+    def _start(self, listener: Listener, place: tuple[str, TlsConfig | None]) -> ListenerInfo:
         name = listener.engine_name
         if name in self._listeners:
             raise ListenerError(f"{listener.key}: there is a listener of this name already")
         try:
             self._choose([*self._listeners.values(), listener])
-            tls = await asyncio.to_thread(engine_tls, listener) if listener.tls else None
-            address = await asyncio.to_thread(listener.literal_address)
-            info = self._open(listener, address, tls)
-        except (OSError, ValueError, CertificateError) as error:
+            info = self._open(listener, *place)
+        except (OSError, ValueError) as error:
             self._choose(list(self._listeners.values()))
             raise ListenerError(_sentence(listener, error)) from error
         self._listeners[name] = listener

@@ -37,6 +37,7 @@ __all__ = [
     "AccessList",
     "AuthRequest",
     "Bench",
+    "ClaimRequest",
     "ClusterListenerInfo",
     "DeliverMessage",
     "DeliverRequest",
@@ -86,6 +87,7 @@ Event: TypeAlias = (
     | UnsubscribeRequest
     | AuthRequest
     | DeliverRequest
+    | ClaimRequest
     | SessionEvent
     | SubscriptionEvent
     | MessageEvent
@@ -443,6 +445,31 @@ class Engine:
         They stay while the peer cannot be reached, and go when `set_peers` does not name it any more. Tells how many were passed
         over because they cannot be; None: there is no such peer.
         """
+
+    # -- client ids in a cluster -----------------------------------------------------------------------------
+
+    def ask_about_claims(self, *, asked: bool) -> None:
+        """Whether each CONNECT that is authorised waits for the verdict on a `ClaimRequest`. It does not with
+        `allow_multiple_sessions`. False at first.
+        """
+
+    def give_way(
+        self, claims: Sequence[tuple[str, str, int, bool]], *, wins_ties: bool
+    ) -> list[Literal["nothing", "kept", "newer"]]:
+        """Give way to claims `(mountpoint, client_id, stamp, clean_start)` of another node: connections that claimed the same
+        client ids before are ended with 0x8E, and sessions where they do not last or start clean.
+
+        What each has found: `nothing`, no session any more; `kept`, a session without a connection; `newer`, a later claim,
+        nothing has changed then. `wins_ties`: whose of two claims with one stamp is the later one. What this node claims from
+        now on has a later stamp.
+        """
+
+    def claims_since(self, stamp: int) -> list[tuple[str, str, int]]:
+        """The connections that claimed their client ids at a stamp or later: `(mountpoint, client_id, stamp)`. Walks all sessions,
+        without the GIL."""
+
+    def stamp(self) -> int:
+        """The stamp of something that happens now; later than all that were given or seen before."""
 
     # -- metrics ---------------------------------------------------------------------------------------------
 
@@ -847,6 +874,24 @@ class AuthRequest:
     @staticmethod
     def go_on(data: bytes | None = None) -> Verdict:
         """Another round: send AUTH with `data` and wait for the client's next AUTH."""
+
+@final
+class ClaimRequest:
+    """A CONNECT waits until the other nodes have heard that it claims its client id (`Engine.ask_about_claims`).
+
+    It is authorised. An answer that refuses is told to the client; without any within a minute it is refused with 0x88.
+    """
+
+    ticket: int
+    mountpoint: str
+    client_id: str
+    stamp: int
+    """When it was claimed, in hybrid logical time: milliseconds since the Unix epoch times 65,536, and a counter."""
+    clean_start: bool
+
+    def __init__(
+        self, *, ticket: int = 0, mountpoint: str = "", client_id: str = "", stamp: int = 0, clean_start: bool = True
+    ) -> None: ...
 
 @final
 class DeliverMessage:

@@ -291,15 +291,20 @@ class Broker:
         """Handle one batch; how many events it had. The descriptor stays readable while more wait."""
         events = self.engine.drain(EVENTS_PER_TURN_MAX)
         for_plugins: list[PluginEvent] = []
+        claims: list[_engine.ClaimRequest] = []
         for event in events:
             if isinstance(event, _engine.LogEvent):
                 self._engine_log.write(event.level, event.message, event.fields)
             elif isinstance(event, _engine.MessageEvent) and event.kind == "delivery":
                 self.plugins.received(event)
+            elif isinstance(event, _engine.ClaimRequest):
+                claims.append(event)
             else:
                 for_plugins.append(event)
         if for_plugins:
             self.plugins.handle(for_plugins)
+        if claims:
+            self.cluster.claims.handle(claims)
         return len(events)
 
 

@@ -1,5 +1,42 @@
-"""Tests of the cluster: the profile of hypothesis, the same as for property tests."""
+"""Nodes of a cluster and their clients, for the tests with real processes; the profile of hypothesis for the others."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from broker_process import Setting
+from cluster.clients import Connect, StartNode
+from cluster.real_nodes import ClusterNode, make_node
 from hypothesis_profiles import load_profile
+from protocol.client import Client, Network
+from protocol.marks import V5
 
 load_profile()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[StartNode]:
+    """A call that starts a node: its name, and settings with `__` for a dot."""
+    with ExitStack() as stack:
+
+        def start(name: str, **more: Setting) -> ClusterNode:
+            node = make_node(tmp_path, name, **more)
+            stack.callback(node.broker.stop)
+            node.broker.start()
+            return node
+
+        yield start
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+
+        def to(node: ClusterNode, client_id: str | None = None, /) -> Client:
+            network = Network(node.broker.port)
+            stack.callback(network.close)
+            return network.connect(V5) if client_id is None else network.resume(V5, client_id)
+
+        yield to

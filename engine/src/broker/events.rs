@@ -99,6 +99,17 @@ pub enum Event {
         /// Properties of the packet.
         properties: Vec<u8>,
     },
+    /// A CONNECT waits until the other nodes have heard that its client id is claimed.
+    Claim {
+        /// To be given back with the verdict.
+        ticket: u64,
+        /// Client.
+        identity: Identity,
+        /// Hybrid logical time of the claim.
+        stamp: u64,
+        /// Whatever session there is ends.
+        clean_start: bool,
+    },
     /// Something happened to a session.
     Session {
         /// Which hook.
@@ -156,7 +167,8 @@ impl Event {
             | Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Deliver { .. }
-            | Self::Auth { .. } => true,
+            | Self::Auth { .. }
+            | Self::Claim { .. } => true,
             Self::Message { hook, .. } => hook.is_none(),
             Self::Session { .. } | Self::Subscription { .. } | Self::Log { .. } => false,
         }

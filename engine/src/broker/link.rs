@@ -106,6 +106,8 @@ pub struct Link {
     pub is_blocked: bool,
     /// The owner reads nothing more until the output, which the store holds back, is written.
     pub is_paused: bool,
+    /// When it claimed its client id, in hybrid logical time.
+    pub claimed_at: u64,
     /// The owner is told when the socket takes more. Most connections never need that, and each event costs.
     pub is_watched: bool,
 }

@@ -19,6 +19,7 @@
 
 mod archive;
 mod batch;
+mod claims;
 pub mod events;
 mod flushing;
 mod forwarding;
@@ -42,6 +43,7 @@ mod tests;
 mod writing;
 
 pub use batch::{Batch, Noted, Promise, Unwritten};
+pub use claims::{Claim, Yielded};
 pub use forwarding::Awaiting;
 pub use interest::{CHANGES_MAX, Interest, LocalRoute, Members, RouteChanges, RouteKey, RoutesCursor};
 pub use keeping::QueueFigures;

@@ -17,6 +17,7 @@ use crate::routing::Subscriber;
 use crate::settings::Settings;
 use crate::store::{Change, QueueId, Store};
 
+use super::claims::Claims;
 use super::events::{Event, EventQueue, Level};
 use super::interest::Interest;
 use super::link::Crew;
@@ -89,6 +90,8 @@ pub struct Node {
     pub interest: Interest,
     /// Other nodes as receivers.
     pub remotes: Remotes,
+    /// Who has a client id that several nodes have clients of.
+    pub(super) claims: Claims,
     /// The workers.
     pub crew: OnceLock<Arc<dyn Crew>>,
     /// Retained messages.
@@ -142,6 +145,7 @@ impl Node {
             router: RwLock::default(),
             interest: Interest::default(),
             remotes: Remotes::default(),
+            claims: Claims::default(),
             crew: OnceLock::new(),
             retained: RwLock::default(),
             store: OnceLock::new(),

@@ -40,10 +40,7 @@ impl Node {
         link: Link,
         connection: Box<Connection>,
     ) -> SessionRef {
-        let id = SubscriberId {
-            mountpoint: registration.identity.mountpoint.clone(),
-            client_id: registration.identity.client_id.clone(),
-        };
+        let id = SubscriberId::of(&registration.identity);
         let mut aftermath = Aftermath::default();
         let peer = link.peer;
         let mut shard = self.registry.shard(&id);
@@ -184,7 +181,7 @@ impl Node {
     }
 
     /// Ends a session's connection, and the session where it lasts no longer.
-    fn end_connection(
+    pub(super) fn end_connection(
         &self,
         cx: &mut Context,
         batch: &mut Batch,
@@ -407,7 +404,7 @@ fn take_over(
 }
 
 /// Writes DISCONNECT, gives it one chance to go out, and closes the socket under its owner.
-fn say_goodbye(cx: &mut Context, batch: &mut Batch, state: &mut SessionState, reason: ReasonCode) {
+pub(super) fn say_goodbye(cx: &mut Context, batch: &mut Batch, state: &mut SessionState, reason: ReasonCode) {
     state.session.write_disconnect(cx, reason, None);
     let SessionState { session, link: Some(link), .. } = state else { return };
     if let Some(connection) = &mut session.connection {

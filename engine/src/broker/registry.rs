@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionRef;
+use crate::hooks::Identity;
 
 /// Name of a session: client ids are unique within a mountpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +16,13 @@ pub struct SubscriberId {
     pub mountpoint: Arc<str>,
     /// Client id.
     pub client_id: Arc<str>,
+}
+
+impl SubscriberId {
+    /// The name of a client's session.
+    pub fn of(identity: &Identity) -> Self {
+        Self { mountpoint: identity.mountpoint.clone(), client_id: identity.client_id.clone() }
+    }
 }
 
 type Shard = HashMap<SubscriberId, SessionRef, ahash::RandomState>;

@@ -110,6 +110,11 @@ impl Remotes {
         now.max(last.saturating_add(1))
     }
 
+    /// Another node has given this stamp: what happens here from now on is later.
+    pub(super) fn observe(&self, stamp: u64) {
+        self.last_stamp.fetch_max(stamp, Ordering::Relaxed);
+    }
+
     /// Counts messages that a node does not get. How many are to be told now, once a minute.
     pub(super) fn note_overflow(&self, port: u64, messages: u64, now: Millis) -> Option<u64> {
         let mut overflown = self.overflown.lock();

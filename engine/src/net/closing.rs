@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::broker::events::Level;
-use crate::broker::name_of;
+use crate::broker::{SubscriberId, name_of};
 use crate::codec::ReasonCode;
 use crate::message::Millis;
 use crate::metrics::{Counter, Versioned};
 use crate::protocol::Ending;
 
-use super::slot::Stage;
+use super::slot::{Pending, Stage};
 use super::worker::Worker;
 
 /// How long a peer may take to read the last packet and close its side.
@@ -25,6 +25,12 @@ impl Worker {
         if let Some((ticket, _)) = slot.ticket.take() {
             self.node.close_ticket(ticket);
             self.tickets.take(ticket);
+        }
+        if let Stage::Deciding(deciding) = &stage
+            && deciding.pending == Pending::Claim
+        {
+            let registration = &deciding.registration;
+            self.node.end_claim(&SubscriberId::of(&registration.identity), registration.stamp);
         }
         self.count_ending(key, &stage, &ending);
         let is_to_drain = match stage {

@@ -2,8 +2,8 @@
 
 use std::io::IoSlice;
 
-use crate::broker::Link;
 use crate::broker::events::{Event, RegisterRequest};
+use crate::broker::{Link, SubscriberId};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
 use crate::hooks::Hooks;
 use crate::message::{Message, Millis, NEVER, Publication};
@@ -15,6 +15,9 @@ use crate::protocol::{Cause, Connection, Decision, Ending, Step, Verdict};
 use super::reading::Progress;
 use super::slot::{Deciding, Pending, Stage};
 use super::worker::Worker;
+
+/// How long a claim may take at the most. The control plane gives up on silent nodes before that.
+const CLAIM_TIMEOUT_MS: Millis = 60_000;
 
 impl Worker {
     /// Processes the first packet of a connection, or AUTH while an enhanced authentication goes on.
@@ -174,7 +177,8 @@ impl Worker {
             return self.refuse(key, &busy, Told::default());
         }
         slot.stage = Stage::Deciding(Box::new(Deciding { registration, pending }));
-        self.await_verdict(key, ticket);
+        let timeout = if pending == Pending::Claim { CLAIM_TIMEOUT_MS } else { self.cx.settings.hook_timeout };
+        self.await_answer(key, ticket, timeout);
         Step::Pause
     }
 
@@ -186,11 +190,16 @@ impl Worker {
         let mut registration = deciding.registration.clone();
         match verdict.decision {
             Decision::Deny(reason) => {
-                let reason = if reason.is_error() { reason } else { ReasonCode::NOT_AUTHORIZED };
-                let detail = if pending == Pending::Will {
-                    "the will was not authorised"
-                } else {
-                    "the client was not authorised"
+                let reason = match reason {
+                    // It was authorised before: nobody has answered in time.
+                    ReasonCode::NOT_AUTHORIZED if pending == Pending::Claim => ReasonCode::SERVER_UNAVAILABLE,
+                    reason if reason.is_error() => reason,
+                    _ => ReasonCode::NOT_AUTHORIZED,
+                };
+                let detail = match pending {
+                    Pending::Will => "the will was not authorised",
+                    Pending::Claim => "the cluster did not give it the client id",
+                    Pending::Register | Pending::Auth | Pending::ClientAuth => "the client was not authorised",
                 };
                 let refusal = refusal_of(&registration, reason, detail);
                 return self.refuse(key, &refusal, Told::by(verdict));
@@ -203,10 +212,13 @@ impl Worker {
             }
             Decision::Allow | Decision::Continue => {}
         }
+        if pending == Pending::Claim {
+            return self.take_claimed(key, &registration);
+        }
         if pending == Pending::Will {
             // Who the client is was decided before; this verdict is about the will.
             change_will(&mut registration, verdict);
-            return self.accept_client(key, &registration);
+            return self.accept_client(key, registration);
         }
         registration.change(verdict);
         if let Some(seconds) = verdict.connection_lifetime_s {
@@ -230,7 +242,7 @@ impl Worker {
     }
 
     pub(super) fn authorise_will(&mut self, key: usize, registration: Registration) -> Step {
-        let Some(will) = &registration.will else { return self.accept_client(key, &registration) };
+        let Some(will) = &registration.will else { return self.accept_client(key, registration) };
         let is_allowed = match self.cx.decider(Subject::Publish, &registration.access) {
             Decider::Inherit | Decider::Open => true,
             Decider::Closed => false,
@@ -248,18 +260,55 @@ impl Worker {
             }
         };
         if is_allowed {
-            return self.accept_client(key, &registration);
+            return self.accept_client(key, registration);
         }
         let detail = "the client may not publish its will";
         self.refuse(key, &refusal_of(&registration, ReasonCode::NOT_AUTHORIZED, detail), Told::default())
     }
 
-    fn accept_client(&mut self, key: usize, registration: &Registration) -> Step {
+    /// The client may connect. In a cluster the other nodes have to hear of it first, one of which may have its session.
+    fn accept_client(&mut self, key: usize, mut registration: Registration) -> Step {
         if !registration.takes_connack(&self.cx.settings) {
             // Not even a bare CONNACK may go out to such a client [MQTT-3.1.2-24].
             let detail = "the client's Maximum Packet Size is too small for a CONNACK";
             return Step::Close(Ending::broken(ReasonCode::PACKET_TOO_LARGE, detail));
         }
+        registration.stamp = self.node.stamp(self.cx.now);
+        if !self.node.are_claims_asked() || self.cx.settings.allow_multiple_sessions {
+            return self.let_in(key, &registration);
+        }
+        let (id, stamp) = (SubscriberId::of(&registration.identity), registration.stamp);
+        // Before other nodes hear of it, as they may claim the client id themselves.
+        self.node.begin_claim(&id, stamp);
+        let step = self.ask(key, registration, Pending::Claim, |ticket, _, registration| Event::Claim {
+            ticket,
+            identity: registration.identity.clone(),
+            stamp,
+            clean_start: registration.clean_start,
+        });
+        if step != Step::Pause {
+            self.node.end_claim(&id, stamp);
+        }
+        step
+    }
+
+    /// Goes on with a CONNECT of which the other nodes have heard. One of them may have claimed the client id since.
+    fn take_claimed(&mut self, key: usize, registration: &Registration) -> Step {
+        let id = SubscriberId::of(&registration.identity);
+        let overtaken = "another connection has claimed the client id since, on another node";
+        if !self.node.does_claim_stand(&id, registration.stamp) {
+            let refusal = refusal_of(registration, ReasonCode::SERVER_UNAVAILABLE, overtaken);
+            return self.refuse(key, &refusal, Told::default());
+        }
+        let step = self.let_in(key, registration);
+        if self.node.end_claim(&id, registration.stamp) {
+            return step;
+        }
+        Step::Close(Ending::broken(ReasonCode::SESSION_TAKEN_OVER, overtaken))
+    }
+
+    /// Gives the client its session.
+    fn let_in(&mut self, key: usize, registration: &Registration) -> Step {
         let Some(slot) = self.slots.get(key) else { return Step::Continue };
         let link = Link {
             transport: slot.transport.clone(),
@@ -274,6 +323,7 @@ impl Worker {
             is_blocked: false,
             is_paused: false,
             is_watched: false,
+            claimed_at: registration.stamp,
         };
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
         let silence_max = connection.silence_max_ms();

@@ -359,7 +359,12 @@ impl Worker {
 
     /// Notes that a connection waits for a verdict.
     pub(super) fn await_verdict(&mut self, key: usize, ticket: u64) {
-        let deadline = self.cx.now + self.cx.settings.hook_timeout;
+        self.await_answer(key, ticket, self.cx.settings.hook_timeout);
+    }
+
+    /// Notes that a connection waits so long for an answer.
+    pub(super) fn await_answer(&mut self, key: usize, ticket: u64, timeout: Millis) {
+        let deadline = self.cx.now + timeout;
         if let Some(slot) = self.slots.get_mut(key) {
             slot.ticket = Some((ticket, deadline));
         }

@@ -59,6 +59,8 @@ pub enum Pending {
     ClientAuth,
     /// `auth_on_publish` for the will.
     Will,
+    /// The claim to its client id, which other nodes have to hear of first.
+    Claim,
 }
 
 /// A CONNECT under decision.

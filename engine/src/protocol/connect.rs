@@ -84,6 +84,8 @@ pub struct Registration {
     pub limits: SessionLimits,
     /// What a verdict adds to CONNACK.
     pub additions: Additions,
+    /// When it claimed its client id, in hybrid logical time: of two connections the later one has it.
+    pub stamp: u64,
 }
 
 /// What a verdict adds to the CONNACK of success.
@@ -160,6 +162,7 @@ pub fn admit(
         access: admission.access.clone(),
         limits: SessionLimits::default(),
         additions: Additions::default(),
+        stamp: 0,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 use crate::store::Store;
 
+use super::claims::{self, ClaimTuple, ClaimedTuple};
 use super::cluster::{self, Cluster, ClusterListenerInfo, LinkTls, PeerInfo, RouteName, RouteTuple};
 use super::events;
 use super::listeners::{self, Wanted};
@@ -664,6 +665,24 @@ impl Engine {
             let remove: Vec<_> = gone.map(cluster::route_of_peer).collect();
             self.node.set_routes(peer, &add, &remove, replace)
         })
+    }
+
+    #[pyo3(signature = (*, asked))]
+    fn ask_about_claims(&self, asked: bool) {
+        self.node.ask_about_claims(asked);
+    }
+
+    #[pyo3(signature = (claims, *, wins_ties))]
+    fn give_way(&self, py: Python<'_>, claims: Vec<ClaimTuple>, wins_ties: bool) -> Vec<&'static str> {
+        py.detach(|| self.work(|node, cx, batch| claims::give_way(node, cx, batch, claims, wins_ties)))
+    }
+
+    fn claims_since(&self, py: Python<'_>, stamp: u64) -> Vec<ClaimedTuple> {
+        py.detach(|| claims::claims_since(&self.node, stamp))
+    }
+
+    fn stamp(&self) -> u64 {
+        self.node.stamp(self.node.clock.now())
     }
 
     fn peers(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {

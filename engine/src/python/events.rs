@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::broker::events::Event;
 use crate::hooks::Identity;
 
+use super::claims::ClaimRequest;
 use super::{properties, requests};
 
 /// Declares a frozen class whose fields Python can read.
@@ -95,6 +96,10 @@ pub fn to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         Event::Auth { ticket, identity, method, data, reason_code, properties } => {
             Py::new(py, requests::AuthRequest { ticket, identity, method, data, reason_code, properties })?.into_any()
         }
+        Event::Claim { ticket, identity, stamp, clean_start } => {
+            let (mountpoint, client_id) = (text(&identity.mountpoint), text(&identity.client_id));
+            Py::new(py, ClaimRequest { ticket, mountpoint, client_id, stamp, clean_start })?.into_any()
+        }
         notification => notification_to_python(py, notification)?,
     };
     Ok(object)
@@ -150,7 +155,8 @@ fn notification_to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
         | Event::Subscribe { .. }
         | Event::Unsubscribe { .. }
         | Event::Deliver { .. }
-        | Event::Auth { .. } => {
+        | Event::Auth { .. }
+        | Event::Claim { .. } => {
             unreachable!("requests are converted by to_python")
         }
     };

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod bench;
+mod claims;
 mod cluster;
 mod engine;
 mod events;
@@ -38,6 +39,7 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<requests::AuthRequest>()?;
     module.add_class::<requests::DeliverMessage>()?;
     module.add_class::<requests::DeliverRequest>()?;
+    module.add_class::<claims::ClaimRequest>()?;
     module.add_class::<events::SessionEvent>()?;
     module.add_class::<events::SubscriptionEvent>()?;
     module.add_class::<events::MessageEvent>()?;

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
 from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged
+from strogoff.cluster.claims import Claims
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix
@@ -94,6 +95,7 @@ class ClusterNode:
         self._knows_removal = False
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
+        self._claims: Claims | None = None
         self._routes = Routes(engine, lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -117,6 +119,14 @@ class ClusterNode:
         self._requests = Requests(self._send_control, tasks)
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
+        self._claims = Claims(
+            self._engine,
+            self._name,
+            requests=self._requests,
+            reachable=self.reachable,
+            timeout_s=self._terms.link_timeout_s,
+            start_task=lambda work, name: tasks.create_task(work, name=name),
+        )
         self._metadata.watch(MEMBERS_PREFIX, self._members_changed)
         self._engine.start_cluster(
             self._name,
@@ -185,6 +195,12 @@ class ClusterNode:
         """Requests to other nodes."""
         assert self._requests is not None, "the node has begun"
         return self._requests
+
+    @property
+    def claims(self) -> Claims:
+        """Who has which client id."""
+        assert self._claims is not None, "the node has begun"
+        return self._claims
 
     @property
     def identity(self) -> Identity:
@@ -425,6 +441,7 @@ class ClusterNode:
         )
         self.metadata.set_members(actors(others) | {self._identity.actor})
         self._routes.keep({member.name for member in others})
+        self.claims.keep({member.name for member in others})
         for name in set(self._states) - {member.name for member in others}:
             del self._states[name]
 
@@ -486,11 +503,13 @@ class ClusterNode:
             _log.notice("a node can be reached", node=event.peer)
             self.metadata.reachable(member.actor)
             self._routes.reachable(event.peer)
+            self.claims.reachable(event.peer)
         elif event.state != "reachable" and before == "reachable":
             _log.warning("a node cannot be reached", node=event.peer, reason=event.reason)
             if member is not None:
                 self.metadata.unreachable(member.actor)
             self._routes.unreachable(event.peer)
+            self.claims.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
         if event.refusal == "not_a_member" and member is not None:

@@ -24,6 +24,7 @@ class Terms:
     listeners: Sequence[Listener]
     addresses: tuple[str, ...]
     limits: "LinkLimits"
+    link_timeout_s: float
     is_every_write_synced: bool
 
 
@@ -43,6 +44,7 @@ def terms_of(configuration: Configuration) -> Terms:
             "incoming_buffer_size": get("incoming_clustering_buffer_size"),
             "flush_threshold": get("outgoing_clustering_flush_threshold"),
         },
+        link_timeout_s=get("cluster.link_timeout") / 1_000,
         is_every_write_synced=get("store.sync") == "always",
     )
 

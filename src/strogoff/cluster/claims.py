@@ -1,0 +1,170 @@
+"""Who has a client id: one connection in the whole cluster, the one that claimed it last.
+
+A client that connects claims its client id, with a stamp of the engine's hybrid logical clock. Before it gets its
+session all nodes that can be reached are told: they end a connection that claimed the client id before, answer whether
+there is a session of the client that lasts, or say that they have a later claim, and then this one does not stand.
+
+While a node cannot be reached both sides give the same client id to connections of their own. What was claimed
+meanwhile is told as soon as it can be reached again, and the later claim stands on both sides.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+from strogoff._engine import ClaimRequest, Verdict
+from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
+from strogoff.observe.logging import get_logger
+
+__all__ = ["Claims"]
+
+CLAIMS_A_MESSAGE: Final = 1_000
+MARGIN: Final = 60_000 << 16
+"""A minute of stamps: claims that were under way when a node went out of reach are told again."""
+RETRY_S: Final = 1.0
+SERVER_UNAVAILABLE: Final = 0x88
+
+Claim: TypeAlias = tuple[str, str, int, bool]
+StartTask: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
+
+_log = get_logger("cluster.claims")
+
+
+class EngineClaims(Protocol):
+    """What is needed of the engine."""
+
+    def ask_about_claims(self, *, asked: bool) -> None:
+        """Whether a CONNECT waits for a verdict on its claim."""
+
+    def give_way(self, claims: Sequence[Claim], *, wins_ties: bool) -> Sequence[str]:
+        """Give way to claims of another node; what each has found."""
+
+    def claims_since(self, stamp: int) -> list[tuple[str, str, int]]:
+        """The connections that claimed their client ids at a stamp or later."""
+
+    def stamp(self) -> int:
+        """The stamp of something that happens now."""
+
+    def resolve_all(self, verdicts: Sequence[tuple[int, Verdict]]) -> int:
+        """Answer many requests at once."""
+
+
+class Claims:
+    """The claims of one node. `reachable`: the nodes that have to be asked. `timeout_s`: how long one may take."""
+
+    def __init__(
+        self,
+        engine: EngineClaims,
+        name: str,
+        *,
+        requests: Requests,
+        reachable: Callable[[], Sequence[str]],
+        timeout_s: float,
+        start_task: StartTask,
+    ) -> None:
+        self._engine = engine
+        self._name = name
+        self._requests = requests
+        self._reachable = reachable
+        self._timeout_s = timeout_s
+        self._start_task = start_task
+        self._told_until: dict[str, int] = {}
+        """For each node out of reach: up to which stamp it has heard of all claims."""
+        requests.serve("claim", self._asked)
+
+    # -- what happens around it ------------------------------------------------------------------------------
+
+    def reachable(self, node: str) -> None:
+        """A node can be reached: it hears what was claimed while it could not be."""
+        self._engine.ask_about_claims(asked=True)
+        self._start_task(self._tell_held(node), f"claims for {node}")
+
+    def unreachable(self, node: str) -> None:
+        """A node cannot be reached any more."""
+        self._told_until.setdefault(node, max(self._engine.stamp() - MARGIN, 0))
+        self._engine.ask_about_claims(asked=bool(self._reachable()))
+
+    def keep(self, nodes: Collection[str]) -> None:
+        """The other members are these."""
+        for node in set(self._told_until) - set(nodes):
+            del self._told_until[node]
+        self._engine.ask_about_claims(asked=bool(self._reachable()))
+
+    # -- claims of this node ---------------------------------------------------------------------------------
+
+    def handle(self, requests: Sequence[ClaimRequest]) -> None:
+        """Clients of this node wait for what the others say."""
+        nodes = self._reachable()
+        if not nodes:
+            self._engine.resolve_all([(request.ticket, Verdict.allow()) for request in requests])
+            return
+        self._start_task(self._decide(requests, nodes), "claims")
+
+    async def _decide(self, requests: Sequence[ClaimRequest], nodes: Sequence[str]) -> None:
+        claims = [(each.mountpoint, each.client_id, each.stamp, each.clean_start) for each in requests]
+        found = await asyncio.gather(*(self._ask(node, claims) for node in nodes))
+        verdicts = []
+        for number, request in enumerate(requests):
+            said = {answers[number] for answers in found}
+            if "newer" in said:
+                verdict = Verdict.deny(SERVER_UNAVAILABLE, "another node has a later connection with this client id")
+            elif "silent" in said:
+                verdict = Verdict.deny(SERVER_UNAVAILABLE, "another node does not answer, try again")
+            else:
+                verdict = Verdict.allow()
+            verdicts.append((request.ticket, verdict))
+        self._engine.resolve_all(verdicts)
+
+    async def _ask(self, node: str, claims: Sequence[Claim]) -> list[str]:
+        """What each claim has found on a node: nothing where that cannot be reached any more."""
+        try:
+            answer = await self._requests.ask(node, "claim", {"claims": claims}, timeout_s=self._timeout_s)
+            return _found(answer, len(claims))
+        except (NoAnswerError, RemoteError, ValueError) as error:
+            if node not in self._reachable():
+                return ["nothing"] * len(claims)
+            _log.warning("a node does not answer about client ids", node=node, claims=len(claims), reason=str(error))
+            return ["silent"] * len(claims)
+
+    # -- claims of others ------------------------------------------------------------------------------------
+
+    async def _asked(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        claims = _claims(payload)
+        return {"found": list(self._engine.give_way(claims, wins_ties=node > self._name))}
+
+    async def _tell_held(self, node: str) -> None:
+        """Tell a node of the connections of which it has not heard."""
+        since = self._told_until.pop(node, 0)
+        while node in self._reachable():
+            held = await asyncio.to_thread(self._engine.claims_since, since)
+            claims = [(mountpoint, client_id, stamp, False) for mountpoint, client_id, stamp in held]
+            try:
+                for begin in range(0, len(claims), CLAIMS_A_MESSAGE):
+                    part = claims[begin : begin + CLAIMS_A_MESSAGE]
+                    await self._requests.ask(node, "claim", {"claims": part}, timeout_s=self._timeout_s)
+            except (NoAnswerError, RemoteError) as error:
+                _log.warning("a node has not heard of all connections yet", node=node, reason=str(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+        self._told_until[node] = min(since, self._told_until.get(node, since))
+
+
+def _found(answer: dict[str, Any], count: int) -> list[str]:
+    """What claims have found. Raises `ValueError` for an answer that cannot be one."""
+    found = answer.get("found")
+    if not isinstance(found, list) or len(found) != count or not set(found) <= {"nothing", "kept", "newer"}:
+        raise ValueError("an answer that cannot be read")
+    return found
+
+
+def _claims(payload: dict[str, Any]) -> list[Claim]:
+    """The claims in a request. Raises `RemoteError` for what cannot be any."""
+    claims = []
+    for each in payload.get("claims", ()):
+        mountpoint, client_id, stamp, clean_start = each
+        is_sound = isinstance(mountpoint, str) and isinstance(client_id, str) and isinstance(clean_start, bool)
+        if not is_sound or not isinstance(stamp, int) or not 0 <= stamp < 2**64:
+            raise RemoteError("a claim that cannot be read")
+        claims.append((mountpoint, client_id, stamp, clean_start))
+    return claims

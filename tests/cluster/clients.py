@@ -1,0 +1,69 @@
+"""Clients of several nodes, and what tests wait for between them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from broker_process import Setting
+from cluster.real_nodes import ClusterNode, eventually
+from protocol.answers import Publish
+from protocol.client import Client
+
+StartNode: TypeAlias = Callable[..., ClusterNode]
+
+ROUTE_DEADLINE_S = 10.0
+
+
+class Connect(Protocol):
+    """Connects a client to a node; with a client id its session outlives the connection."""
+
+    def __call__(self, node: ClusterNode, client_id: str | None = None, /) -> Client: ...
+
+
+def clustered(started: StartNode, *names: str, **more: Setting) -> list[ClusterNode]:
+    """Nodes that have joined, and can reach one another."""
+    nodes = [started(name, **more) for name in names]
+    for node in nodes[1:]:
+        assert node.join(nodes[0]) == "Done"
+    for node in nodes:
+        others = [other for other in nodes if other is not node]
+        eventually(lambda node=node, others=others: node.sees(*others), f"{node.name} sees all")  # type: ignore[misc]
+    return nodes
+
+
+def metric(node: ClusterNode, name: str) -> int:
+    lines = node.broker.admin("metrics", "show").splitlines()
+    values = [line.rpartition("=")[2] for line in lines if f".{name} " in line]
+    assert values, f"there is no metric {name}"
+    return sum(int(value) for value in values)
+
+
+def await_route(publisher: Client, subscriber: Client, topic: str) -> None:
+    """Return when what one client publishes reaches another; the subscription to the topic is there."""
+    deadline = time.monotonic() + ROUTE_DEADLINE_S
+    while True:
+        publisher.publish(topic, b"route?")
+        arrived = subscriber.poll(Publish, 0.1)
+        if arrived is not None:
+            break
+        assert time.monotonic() < deadline, f"nothing on {topic} arrives"
+    publisher.publish(topic, b"route!")
+    while arrived.payload != b"route!":
+        arrived = subscriber.receive()
+
+
+@contextmanager
+def stopped(node: ClusterNode) -> Iterator[None]:
+    """The node does nothing meanwhile."""
+    os.kill(node.broker.pid, signal.SIGSTOP)
+    try:
+        # The threads of a process stop one after the other.
+        stats = list(Path(f"/proc/{node.broker.pid}/task").glob("*/stat"))
+        eventually(lambda: all(") T " in stat.read_text() for stat in stats), "it stands still")
+        yield
+    finally:
+        os.kill(node.broker.pid, signal.SIGCONT)

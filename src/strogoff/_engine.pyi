@@ -471,6 +471,51 @@ class Engine:
     def stamp(self) -> int:
         """The stamp of something that happens now; later than all that were given or seen before."""
 
+    # -- sessions that go to other nodes --------------------------------------------------------------------
+    #
+    # The steps and their order: `engine/src/broker/moving.rs`. What one of these calls gives is for the engine of the other node.
+
+    def begin_move(self, mountpoint: str, client_id: str) -> bytes | None:
+        """A session is about to go to another node: what it is without its messages. None: there is none that lasts, or its
+        client is connected.
+        """
+
+    def pack_messages(
+        self, mountpoint: str, client_id: str, *, after: int = 0, size: int = 262_144
+    ) -> tuple[bytes, int, bool] | None:
+        """Messages of a session that goes, behind its first `after`, of about `size` bytes; how many messages there are up to their
+        end; and whether that are all. None: it does not go any more. Blocking: it may read the disk.
+        """
+
+    def close_moves(self, sessions: Sequence[tuple[str, str]]) -> None:
+        """Sessions `(mountpoint, client_id)` that go get no more messages: their subscriptions are gone."""
+
+    def end_moves(self, sessions: Sequence[tuple[str, str]]) -> None:
+        """These sessions are on the other node, and no more here."""
+
+    def abandon_moves(self, sessions: Sequence[tuple[str, str]]) -> None:
+        """These sessions stay, with their subscriptions."""
+
+    def take_session(self, data: bytes) -> None:
+        """A session comes: makes it, or adds its subscriptions to the one that is here. Raises `ValueError`."""
+
+    def take_messages(self, mountpoint: str, client_id: str, data: bytes) -> None:
+        """Messages of it come. They are kept aside. Raises `ValueError`, and `KeyError` where no such session comes."""
+
+    def finish_move(self, mountpoint: str, client_id: str, *, whole: bool) -> None:
+        """Nothing more comes: puts the messages before those that were queued here meanwhile, without those that were here already.
+        Not `whole`: they are given up. Raises `KeyError`, and `StoreError` when the store takes nothing.
+        """
+
+    def pass_turns(self, timeout_ms: int) -> bool:
+        """Wait until all that was routed before is handed over. False: not within the time. Blocking."""
+
+    def lane_filled(self, peer: str) -> int:
+        """How far the data lane to a peer is filled."""
+
+    def lane_taken(self, peer: str, position: int) -> bool:
+        """Whether a peer has taken all of the data lane up to a position, or cannot be reached."""
+
     # -- metrics ---------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[Metric]:

@@ -42,6 +42,8 @@ struct Item {
     received: Option<(QueueId, u16)>,
     /// Of a message from another node: how many of its batch that count have come with it.
     ordinal: u32,
+    /// Of a message from another node: which it is.
+    message_id: u64,
 }
 
 /// What hangs on a message being kept.
@@ -99,6 +101,8 @@ pub struct Batch {
     beside: Beside,
     /// Messages that count of the batch of another node, so far.
     ordinal: u32,
+    /// Which message of another node it is that is noted next.
+    message_id: u64,
     /// Some message that is noted has to be written down or retained before anybody learns of it.
     needs_store: bool,
     /// About what that takes.
@@ -138,8 +142,9 @@ impl Batch {
     }
 
     /// The message that is noted next is this one of those of the batch that count.
-    pub(super) fn set_ordinal(&mut self, ordinal: u32) {
+    pub(super) fn set_ordinal(&mut self, ordinal: u32, message_id: u64) {
         self.ordinal = ordinal;
+        self.message_id = message_id;
     }
 
     /// The batch is over: whether anything of it was written down.
@@ -261,6 +266,7 @@ impl Batch {
             message: outgoing.message.take(),
             received,
             ordinal: self.ordinal,
+            message_id: self.message_id,
         });
         cx.tally.add(Counter::RouterMatchesLocal, (matches - nodes) as u64);
         self.needs_nodes |= head.qos > 0
@@ -324,7 +330,8 @@ impl Batch {
                 let span = &source[item.start..item.start + item.len];
                 let publication = Publication { head: item.head, span };
                 let outgoing = Outgoing { publication, message: item.message, place: Place::NONE };
-                Letter { outgoing, route: item.route, received: item.received, ordinal: item.ordinal }
+                let Item { route, received, ordinal, message_id, .. } = item;
+                Letter { outgoing, route, received, ordinal, message_id }
             })
             .collect();
         let mut unwritten: Option<Unwritten> = None;
@@ -522,7 +529,12 @@ impl Batch {
             let forms = cache.as_deref_mut().map(|cache| (cache, index));
             let is_written = is_kept && planned_qos(&head, delivery, cx) > 0;
             let place = if is_written { outgoing.place } else { Place::NONE };
+            let waiting = state.session.pending.len();
             state.session.deliver(cx, outgoing, delivery, place, forms);
+            if state.moving.is_some() && state.session.pending.len() > waiting {
+                let policy = state.session.queue_type(cx);
+                state.session.pending.name_last(letter.message_id, policy);
+            }
             if let Some(connection) = &state.session.connection
                 && connection.output.len() >= FLUSH_FROM
             {

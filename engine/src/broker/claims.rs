@@ -150,6 +150,7 @@ impl Node {
             state.will_at = None;
             self.schedule(&mut state, &session);
             self.record_session(&mut state);
+            drop(state);
         }
         if session.lock().is_ended { Yielded::Nothing } else { Yielded::Kept }
     }

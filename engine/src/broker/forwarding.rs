@@ -98,7 +98,7 @@ impl Outward {
         mountpoint: &str,
         route: &Route<SessionRef>,
         chosen: &[Option<Chosen>],
-        run: &[Letter<'_>],
+        run: &mut [Letter<'_>],
     ) {
         let is_for_all = run.iter().any(|letter| letter.outgoing.publication.head.retain);
         let direct: SmallVec<[u64; 8]> = route
@@ -113,10 +113,13 @@ impl Outward {
         if !is_for_all && !is_for_some {
             return;
         }
+        let mut stamp = node.remotes.stamps(node.clock.wall_ms(cx.now), run.len() as u64);
         let stamps: SmallVec<[u64; 8]> = run
-            .iter()
+            .iter_mut()
             .map(|letter| {
-                if letter.outgoing.publication.head.retain { node.remotes.stamp(node.clock.wall_ms(cx.now)) } else { 0 }
+                letter.message_id = node.remotes.own_message_id(stamp);
+                stamp += 1;
+                stamp - 1
             })
             .collect();
         for port in node.remotes.ports().iter() {

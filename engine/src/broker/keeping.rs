@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    fn session_record(&self, state: &SessionState) -> SessionRecord {
+    pub(super) fn session_record(&self, state: &SessionState) -> SessionRecord {
         let session = &state.session;
         let identity = &session.identity;
         let unix_ms = |at: Option<Millis>| at.map_or(0, |at| self.clock.wall_ms(at));

@@ -278,7 +278,7 @@ impl Node {
     }
 
     /// Takes a session's subscriptions out of the routing table, in slices so that publishers get their turn.
-    fn unroute(&self, session: &SessionRef, subscriptions: &Subscriptions) {
+    pub(super) fn unroute(&self, session: &SessionRef, subscriptions: &Subscriptions) {
         let mountpoint = &session.subscriber_id().mountpoint;
         let filters: Vec<&str> = subscriptions.keys().map(|filter| &**filter).collect();
         for slice in filters.chunks(UNROUTED_AT_ONCE) {

@@ -62,6 +62,17 @@ impl RouteOfPeer {
     }
 }
 
+/// A number for the name of a node, the same everywhere (FNV-1a).
+pub(super) fn number_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// The name of a message by the node where it was published and its stamp there, the same on all nodes; never 0.
+#[inline]
+pub(super) fn message_id(origin: u64, stamp: u64) -> u64 {
+    (origin ^ stamp.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1)
+}
+
 /// Messages for a node that were dropped since that was told last.
 #[derive(Debug, Default)]
 struct Overflown {
@@ -78,6 +89,7 @@ pub struct Remotes {
     changing: Mutex<()>,
     overflown: Mutex<HashMap<u64, Overflown>>,
     last_stamp: AtomicU64,
+    own_name: AtomicU64,
     /// Batches that this node had begun to write down when it ended, and how many messages of them are there, by the peer.
     pub(super) begun: Mutex<HashMap<Arc<str>, (u64, u32)>>,
     pub(super) receipts: Mutex<Vec<Receipt>>,
@@ -104,10 +116,25 @@ impl Remotes {
 
     /// The hybrid logical time of something that happens now: later than all that were given before, and than `wall_ms`.
     pub(super) fn stamp(&self, wall_ms: u64) -> u64 {
-        let now = wall_ms << 16;
-        let next = |last: u64| Some(now.max(last.saturating_add(1)));
-        let last = self.last_stamp.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
-        now.max(last.saturating_add(1))
+        self.stamps(wall_ms, 1)
+    }
+
+    /// The first of so many stamps, one after the other.
+    pub(super) fn stamps(&self, wall_ms: u64, count: u64) -> u64 {
+        let first = |last: u64| (wall_ms << 16).max(last.saturating_add(1));
+        let next = |last: u64| Some(first(last).saturating_add(count.saturating_sub(1)));
+        first(self.last_stamp.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default())
+    }
+
+    /// This node has a name, from which it names messages.
+    pub fn set_own_name(&self, name: &str) {
+        self.own_name.store(number_of(name), Ordering::Relaxed);
+    }
+
+    /// The name of a message of this node, by its stamp.
+    #[inline]
+    pub(super) fn own_message_id(&self, stamp: u64) -> u64 {
+        message_id(self.own_name.load(Ordering::Relaxed), stamp)
     }
 
     /// Another node has given this stamp: what happens here from now on is later.

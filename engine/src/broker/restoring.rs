@@ -118,7 +118,7 @@ impl Node {
     }
 }
 
-fn restored_will(record: &WillRecord, session: &SessionRef) -> Will {
+pub(super) fn restored_will(record: &WillRecord, session: &SessionRef) -> Will {
     use crate::routing::Subscriber;
     let head =
         Head { layout: record.layout, qos: record.qos, retain: record.retain, expires_at: NEVER, origin: session.id() };
@@ -154,6 +154,7 @@ fn waiting(entries: &[RecoveredEntry], queue_type: QueueType) -> Pending {
         retain: entry.retain,
         is_changed: false,
         identifiers: entry.identifiers.clone(),
+        message_id: 0,
     });
     let messages: VecDeque<Queued> = match queue_type {
         QueueType::Fifo => queued.collect(),

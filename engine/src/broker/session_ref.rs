@@ -11,6 +11,7 @@ use crate::protocol::{Context, Session, Will};
 use crate::routing::Subscriber;
 use crate::store::{QueueId, SegmentNo};
 
+use super::moving::Moving;
 use super::{Link, SubscriberId};
 
 /// Who stands behind a session.
@@ -91,6 +92,8 @@ pub struct SessionState {
     pub is_ended: bool,
     /// Where the store has what it knows of the session.
     pub kept: KeptParts,
+    /// The session is on its way to another node, or from one.
+    pub moving: Option<Box<Moving>>,
 }
 
 /// The lowest segments of the log with something about a session, part by part; what is written anew moves up. 0: nothing.
@@ -181,6 +184,7 @@ impl SessionRef {
                 deadline: None,
                 is_ended: false,
                 kept: KeptParts::default(),
+                moving: None,
             }),
         }))
     }

@@ -32,6 +32,8 @@ pub(super) struct Letter<'a> {
     pub received: Option<(QueueId, u16)>,
     /// Of a message from another node: how many of its batch that count have come with it.
     pub ordinal: u32,
+    /// The same on all nodes that the message goes to; 0 where it goes to none.
+    pub message_id: u64,
 }
 
 impl Letter<'_> {

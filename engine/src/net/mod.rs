@@ -21,8 +21,8 @@ mod worker;
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub enum Mail {
     },
     /// What was decided, by the tickets of the requests.
     Verdicts(Vec<(u64, Arc<Verdict>)>),
+    /// Let go of this, which tells somebody that the turn before is over.
+    TurnOver(mpsc::SyncSender<()>),
     /// A connection was ended from outside.
     Drain {
         /// Its place.
@@ -239,6 +241,17 @@ impl Workers {
                 mailbox.send(Mail::Kept);
             }
         }
+    }
+
+    /// Waits until each worker has begun another turn: what it had routed before is handed over. False: not all within
+    /// `timeout`.
+    pub fn wait_for_turns(&self, timeout: Duration) -> bool {
+        let (sender, receiver) = mpsc::sync_channel(0);
+        for mailbox in &self.mailboxes {
+            mailbox.send(Mail::TurnOver(sender.clone()));
+        }
+        drop(sender);
+        receiver.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 
     /// Connections of all workers.

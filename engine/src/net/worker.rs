@@ -353,6 +353,7 @@ impl Worker {
                         self.on_verdict(ticket, &verdict);
                     }
                 }
+                Mail::TurnOver(sender) => drop(sender),
                 Mail::Drain { slot, connection_id } => {
                     self.close_if(slot, connection_id, Ending::TakenOver { keeps_will: true });
                 }

@@ -203,6 +203,11 @@ impl PeerLink {
         }
     }
 
+    /// The sequence number of what was appended last.
+    pub fn appended(&self) -> u64 {
+        self.data.lock().outbox.last_seq()
+    }
+
     /// Everything up to this sequence number is kept by the peer.
     #[inline]
     pub fn acknowledged(&self) -> u64 {

@@ -74,7 +74,7 @@ impl Context {
 
     /// Gives up a place: its message was acknowledged as number `number` of the window, or dropped while it waited (0).
     #[inline]
-    pub(super) fn give_up(&mut self, place: Place, number: u64) {
+    pub fn give_up(&mut self, place: Place, number: u64) {
         if let Some(slot) = place.body() {
             self.changes.push(Change::Done { slot, number });
         } else if place.is_stored() {
@@ -83,7 +83,7 @@ impl Context {
     }
 
     /// Reads a message that is only in the store. `None`: it cannot be read, which the store has told the operator.
-    pub(super) fn load(&self, place: Place) -> Option<Message> {
+    pub fn load(&self, place: Place) -> Option<Message> {
         self.archive.as_ref()?.load(place.body()?)
     }
 

@@ -125,7 +125,7 @@ impl Session {
         if place.is_stored() && self.is_kept() && qos > 0 {
             cx.changes.push(Change::Queued { slot, qos, retain: true, identifiers: identifiers.clone() });
         }
-        let queued = Queued { message, place, size, qos, retain: true, is_changed: false, identifiers };
+        let queued = Queued { message, place, size, qos, retain: true, is_changed: false, identifiers, message_id: 0 };
         let can_send = self.pending.is_empty() && self.resend.0.is_empty() && !self.is_rewritten(cx);
         if can_send && self.has_room_for(cx, qos) {
             self.send_queued(cx, queued);

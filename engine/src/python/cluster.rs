@@ -217,6 +217,7 @@ impl Cluster {
         agreed: Vec<(String, String)>,
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        node.remotes.set_own_name(name);
         let again = || PyRuntimeError::new_err("the links were started before");
         if self.peers.get().is_some() {
             return Err(again());
@@ -313,6 +314,16 @@ impl Cluster {
         let lane =
             known.ok_or_else(|| PyValueError::new_err(format!("lane: expected control or metadata, got {lane:?}")))?;
         Ok(self.peers()?.find(peer).is_some_and(|link| link.send(lane, data)))
+    }
+
+    /// How far the data lane to a peer is filled.
+    pub fn lane_filled(&self, peer: &str) -> PyResult<u64> {
+        Ok(self.peers()?.find(peer).map_or(0, |link| link.appended()))
+    }
+
+    /// Whether a peer has taken all of the data lane up to a position, or cannot be reached.
+    pub fn has_taken(&self, peer: &str, position: u64) -> PyResult<bool> {
+        Ok(self.peers()?.find(peer).is_none_or(|link| link.acknowledged() >= position || !link.is_reachable()))
     }
 
     pub fn descriptor(&self) -> i32 {

@@ -25,6 +25,7 @@ use super::claims::{self, ClaimTuple, ClaimedTuple};
 use super::cluster::{self, Cluster, ClusterListenerInfo, LinkTls, PeerInfo, RouteName, RouteTuple};
 use super::events;
 use super::listeners::{self, Wanted};
+use super::moving::PackedTuple;
 use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
 use super::store::{self, StoreSummary, store_error};
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     /// Runs something that publishes or ends sessions on the calling thread.
-    fn work<T>(&self, what: impl FnOnce(&Node, &mut Context, &mut Batch) -> T) -> T {
+    pub(super) fn work<T>(&self, what: impl FnOnce(&Node, &mut Context, &mut Batch) -> T) -> T {
         let mut desk = self.desk.lock();
         let Desk { cx, batch } = &mut *desk;
         self.node.refresh(cx);
@@ -683,6 +684,59 @@ impl Engine {
 
     fn stamp(&self) -> u64 {
         self.node.stamp(self.node.clock.now())
+    }
+
+    fn begin_move(&self, py: Python<'_>, mountpoint: &str, client_id: &str) -> Option<Py<PyBytes>> {
+        self.begin(py, mountpoint, client_id)
+    }
+
+    #[pyo3(signature = (mountpoint, client_id, *, after=0, size=262_144))]
+    fn pack_messages(
+        &self,
+        py: Python<'_>,
+        mountpoint: &str,
+        client_id: &str,
+        after: usize,
+        size: usize,
+    ) -> Option<PackedTuple> {
+        self.pack(py, mountpoint, client_id, after, size)
+    }
+
+    fn close_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
+        self.close(py, sessions);
+    }
+
+    fn end_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
+        self.end(py, sessions, true);
+    }
+
+    fn abandon_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
+        self.end(py, sessions, false);
+    }
+
+    fn take_session(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        self.take(py, data)
+    }
+
+    fn take_messages(&self, py: Python<'_>, mountpoint: &str, client_id: &str, data: &[u8]) -> PyResult<()> {
+        self.take_packed(py, mountpoint, client_id, data)
+    }
+
+    #[pyo3(signature = (mountpoint, client_id, *, whole))]
+    fn finish_move(&self, py: Python<'_>, mountpoint: &str, client_id: &str, whole: bool) -> PyResult<()> {
+        self.finish(py, mountpoint, client_id, whole)
+    }
+
+    fn pass_turns(&self, py: Python<'_>, timeout_ms: u64) -> bool {
+        self.wait_for_turns(py, Duration::from_millis(timeout_ms))
+    }
+
+    fn lane_filled(&self, peer: &str) -> PyResult<u64> {
+        self.cluster.lane_filled(peer)
+    }
+
+    fn lane_taken(&self, peer: &str, position: u64) -> PyResult<bool> {
+        self.cluster.has_taken(peer, position)
     }
 
     fn peers(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {

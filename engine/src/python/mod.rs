@@ -12,6 +12,7 @@ mod engine;
 mod events;
 mod listeners;
 mod metrics;
+mod moving;
 mod policy;
 mod properties;
 mod records;

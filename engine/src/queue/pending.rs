@@ -24,13 +24,15 @@ pub struct Queued {
     pub is_changed: bool,
     /// Subscription identifiers of this delivery.
     pub identifiers: SmallVec<[u32; 1]>,
+    /// The same on all nodes to which the message went; 0 where that is of no importance.
+    pub message_id: u64,
 }
 
 impl Queued {
     /// A message in memory.
     pub fn new(message: Message, place: Place, qos: u8, retain: bool, identifiers: SmallVec<[u32; 1]>) -> Self {
         let size = message.size() as u32;
-        Self { message: Some(message), place, size, qos, retain, is_changed: false, identifiers }
+        Self { message: Some(message), place, size, qos, retain, is_changed: false, identifiers, message_id: 0 }
     }
 
     fn bytes(&self) -> usize {
@@ -104,6 +106,17 @@ impl Pending {
         self.messages.push_front(queued);
     }
 
+    /// Says which message it is that was queued last.
+    pub fn name_last(&mut self, message_id: u64, policy: QueueType) {
+        let last = match policy {
+            QueueType::Fifo => self.messages.back_mut(),
+            QueueType::Lifo => self.messages.front_mut(),
+        };
+        if let Some(last) = last {
+            last.message_id = message_id;
+        }
+    }
+
     /// The message that is next.
     pub fn front(&self) -> Option<&Queued> {
         self.messages.front()
@@ -147,7 +160,7 @@ impl Pending {
     }
 
     /// All messages, the next one first.
-    pub fn iter(&self) -> impl Iterator<Item = &Queued> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Queued> {
         self.messages.iter()
     }
 

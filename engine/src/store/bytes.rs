@@ -2,16 +2,16 @@
 
 /// Bytes that do not have the form they should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// The most bytes that a `u32` takes as a varint.
-pub(super) const VARINT_32_MAX: usize = 5;
+pub(crate) const VARINT_32_MAX: usize = 5;
 /// The most bytes that a `u64` takes as a varint.
-pub(super) const VARINT_64_MAX: usize = 10;
+pub(crate) const VARINT_64_MAX: usize = 10;
 
 /// Appends an integer in base 128, lowest digits first (LEB128).
 #[inline]
-pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     while value > 0x7f {
         buffer.push(value as u8 | 0x80);
         value >>= 7;
@@ -21,14 +21,14 @@ pub(super) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
 
 /// Appends bytes with their number before them.
 #[inline]
-pub(super) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(buffer, bytes.len() as u64);
     buffer.extend_from_slice(bytes);
 }
 
 /// Takes fields off the front of some bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a>(pub &'a [u8]);
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     pub fn is_empty(&self) -> bool {

@@ -18,7 +18,7 @@
 
 mod append;
 mod bodies;
-mod bytes;
+pub(crate) mod bytes;
 mod cleaning;
 mod disk;
 mod keeper;
@@ -51,9 +51,11 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 pub use disk::{Disk, File, RealDisk};
+pub(crate) use record::fits;
 pub use repair::check;
 pub use report::{Damage, Report};
 pub use segment::VERSION;
+pub(crate) use session_record::{put_session, read_session};
 pub use types::*;
 
 use keeper::Wishes;

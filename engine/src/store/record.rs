@@ -321,7 +321,7 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
 }
 
 /// Whether a layout lies within so many bytes.
-pub(super) fn fits(layout: Layout, size: usize) -> bool {
+pub(crate) fn fits(layout: Layout, size: usize) -> bool {
     let size = size as u64;
     u64::from(layout.topic_len) <= size
         && u64::from(layout.properties_start) + u64::from(layout.properties_len) <= size

@@ -17,7 +17,7 @@ const WILL_RETAIN: u8 = 1 << 2;
 const WILL_EXPIRES: u8 = 1 << 3;
 
 /// Appends the payload of a session record.
-pub(super) fn put_session(buffer: &mut Vec<u8>, queue: QueueId, record: &SessionRecord) {
+pub(crate) fn put_session(buffer: &mut Vec<u8>, queue: QueueId, record: &SessionRecord) {
     put_varint(buffer, queue.into());
     let mut flags = if record.username.is_some() { HAS_USERNAME } else { 0 };
     flags |= if record.is_online { IS_ONLINE } else { 0 };
@@ -75,7 +75,7 @@ fn put_value(buffer: &mut Vec<u8>, value: &Value) {
 }
 
 /// Decodes a session record.
-pub(super) fn read_session(payload: &[u8]) -> Result<(QueueId, SessionRecord), Malformed> {
+pub(crate) fn read_session(payload: &[u8]) -> Result<(QueueId, SessionRecord), Malformed> {
     let mut reader = Reader(payload);
     let queue = reader.varint_u32()?;
     let flags = reader.u8()?;

@@ -9,7 +9,7 @@ meanwhile is told as soon as it can be reached again, and the later claim stands
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from strogoff._engine import ClaimRequest, Verdict
@@ -49,6 +49,16 @@ class EngineClaims(Protocol):
         """Answer many requests at once."""
 
 
+class SessionMoves(Protocol):
+    """What is needed of the moves."""
+
+    async def at_rest(self, sessions: Iterable[tuple[str, str]]) -> None:
+        """Wait until none of these sessions is on its way to another node."""
+
+    async def bring(self, node: str, sessions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Bring sessions of a node here; those that could not be."""
+
+
 class Claims:
     """The claims of one node. `reachable`: the nodes that have to be asked. `timeout_s`: how long one may take."""
 
@@ -59,6 +69,7 @@ class Claims:
         *,
         requests: Requests,
         reachable: Callable[[], Sequence[str]],
+        moves: "SessionMoves",
         timeout_s: float,
         start_task: StartTask,
     ) -> None:
@@ -66,6 +77,7 @@ class Claims:
         self._name = name
         self._requests = requests
         self._reachable = reachable
+        self._moves = moves
         self._timeout_s = timeout_s
         self._start_task = start_task
         self._told_until: dict[str, int] = {}
@@ -102,18 +114,30 @@ class Claims:
 
     async def _decide(self, requests: Sequence[ClaimRequest], nodes: Sequence[str]) -> None:
         claims = [(each.mountpoint, each.client_id, each.stamp, each.clean_start) for each in requests]
+        await self._moves.at_rest((each.mountpoint, each.client_id) for each in requests)
         found = await asyncio.gather(*(self._ask(node, claims) for node in nodes))
-        verdicts = []
-        for number, request in enumerate(requests):
+        refused: dict[int, str] = {}
+        for number in range(len(requests)):
             said = {answers[number] for answers in found}
             if "newer" in said:
-                verdict = Verdict.deny(SERVER_UNAVAILABLE, "another node has a later connection with this client id")
+                refused[number] = "another node has a later connection with this client id"
             elif "silent" in said:
-                verdict = Verdict.deny(SERVER_UNAVAILABLE, "another node does not answer, try again")
-            else:
-                verdict = Verdict.allow()
-            verdicts.append((request.ticket, verdict))
-        self._engine.resolve_all(verdicts)
+                refused[number] = "another node does not answer, try again"
+        for node, answers in zip(nodes, found, strict=True):
+            kept = {
+                claims[number][:2]: number
+                for number, answer in enumerate(answers)
+                if answer == "kept" and number not in refused
+            }
+            if kept:
+                for session in await self._moves.bring(node, kept):
+                    refused[kept[session]] = "the session is on another node and could not be brought here, try again"
+        self._engine.resolve_all(
+            [
+                (request.ticket, Verdict.deny(SERVER_UNAVAILABLE, reason) if reason else Verdict.allow())
+                for request, reason in ((request, refused.get(number)) for number, request in enumerate(requests))
+            ]
+        )
 
     async def _ask(self, node: str, claims: Sequence[Claim]) -> list[str]:
         """What each claim has found on a node: nothing where that cannot be reached any more."""
@@ -141,8 +165,11 @@ class Claims:
             try:
                 for begin in range(0, len(claims), CLAIMS_A_MESSAGE):
                     part = claims[begin : begin + CLAIMS_A_MESSAGE]
-                    await self._requests.ask(node, "claim", {"claims": part}, timeout_s=self._timeout_s)
-            except (NoAnswerError, RemoteError) as error:
+                    answer = await self._requests.ask(node, "claim", {"claims": part}, timeout_s=self._timeout_s)
+                    found = _found(answer, len(part))
+                    kept = [claim[:2] for claim, what in zip(part, found, strict=True) if what == "kept"]
+                    await self._moves.bring(node, kept)
+            except (NoAnswerError, RemoteError, ValueError) as error:
                 _log.warning("a node has not heard of all connections yet", node=node, reason=str(error))
                 await asyncio.sleep(RETRY_S)
             else:

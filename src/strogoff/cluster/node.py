@@ -20,6 +20,7 @@ from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, en
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix
 from strogoff.cluster.metadata import Event, MetadataError
+from strogoff.cluster.moves import Moves
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
 from strogoff.cluster.routes import Routes, is_about_routes
 from strogoff.cluster.swc import Actor
@@ -33,6 +34,7 @@ PROTOCOL: Final = 1
 DEFAULT_PORT: Final = 44053
 JOIN_TIMEOUT_S: Final = 30.0
 LINK_TIMEOUT_S: Final = 10.0
+MOVE_TIMEOUT_S: Final = 10.0
 LOOK_S: Final = 0.05
 EVENTS_A_TURN_MAX: Final = 1_024
 
@@ -96,6 +98,7 @@ class ClusterNode:
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
         self._claims: Claims | None = None
+        self._moves: Moves | None = None
         self._routes = Routes(engine, lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -119,11 +122,20 @@ class ClusterNode:
         self._requests = Requests(self._send_control, tasks)
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
+        self._moves = Moves(
+            self._engine,
+            self._name,
+            requests=self._requests,
+            routes=self._routes,
+            reachable=self.reachable,
+            timeout_s=MOVE_TIMEOUT_S,
+        )
         self._claims = Claims(
             self._engine,
             self._name,
             requests=self._requests,
             reachable=self.reachable,
+            moves=self._moves,
             timeout_s=self._terms.link_timeout_s,
             start_task=lambda work, name: tasks.create_task(work, name=name),
         )
@@ -201,6 +213,12 @@ class ClusterNode:
         """Who has which client id."""
         assert self._claims is not None, "the node has begun"
         return self._claims
+
+    @property
+    def moves(self) -> Moves:
+        """Sessions on their way between nodes."""
+        assert self._moves is not None, "the node has begun"
+        return self._moves
 
     @property
     def identity(self) -> Identity:
@@ -510,6 +528,7 @@ class ClusterNode:
                 self.metadata.unreachable(member.actor)
             self._routes.unreachable(event.peer)
             self.claims.unreachable(event.peer)
+            self.moves.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
         if event.refusal == "not_a_member" and member is not None:

@@ -133,6 +133,20 @@ class Routes:
         """Whether all that a node subscribes to is known here, as it was when it last told all of it, or later."""
         return node in self._hearing and self._hearing[node].is_complete
 
+    def position(self, node: str) -> tuple[int, int] | None:
+        """How far the stream to a node is; None while not all of it is told."""
+        telling = self._telling.get(node)
+        if telling is None or not telling.is_intact or telling.is_listing:
+            return None
+        return telling.stream, telling.next_seq
+
+    def has_heard(self, node: str, position: tuple[int, int]) -> bool:
+        """Whether the stream of a node has come as far. A later one has all of an earlier one when it is complete."""
+        hearing = self._hearing.get(node)
+        if hearing is None or hearing.told is not None:
+            return False
+        return hearing.stream != position[0] or hearing.next_seq >= position[1]
+
     def changed(self) -> None:
         """Subscriptions of this node have changed. The other nodes are told at once."""
         while True:

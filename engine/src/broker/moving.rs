@@ -1,0 +1,456 @@
+//! A session goes to another node: taken apart here, put together there.
+//!
+//! The control planes of the two nodes lead it through these steps, of which each node takes its own:
+//!
+//! ```text
+//! old node                                      new node
+//! begin_move: the session without messages  ->  take_session: from now on its subscriptions are here too
+//!           all nodes learn of that, and what they sent to the old node alone has come there
+//! pack_messages, page by page               ->  take_messages: kept aside
+//! close_move: its subscriptions are gone
+//! pack_messages: what has come meanwhile    ->  take_messages
+//!                                               finish_move: the messages are in the queue, in order
+//! end_move: the session is gone
+//! ```
+//!
+//! In between a message may come to both; it has one name on all nodes, by which the new node knows it. Until the last step
+//! the old node has all that it had, so what fails can begin anew.
+
+use std::collections::{HashSet, VecDeque};
+
+use smallvec::SmallVec;
+
+use crate::codec::text::parse_shared_filter;
+use crate::hooks::Identity;
+use crate::message::Place;
+use crate::protocol::{Context, Expiry, Session, SessionLimits, Subscriptions};
+use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
+use crate::settings::QueueType;
+use crate::store::bytes::Malformed;
+use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, Refusal, Store, Target};
+
+use super::parcel::{Entry, Luggage, put_entry, put_luggage, read_entries, read_luggage};
+use super::restoring::restored_will;
+use super::{Batch, Node, Receiver, SessionRef, SessionState, SubscriberId};
+
+/// Messages that are written to the store in one call.
+const WRITTEN_AT_ONCE: usize = 256;
+
+/// A session on its way.
+#[derive(Debug, Default)]
+pub struct Moving {
+    /// Messages that have come from the other node, in their order.
+    arrived: Vec<Entry>,
+}
+
+/// Why a session cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The bytes are none of a session.
+    Malformed,
+    /// There is no session of that name that is on its way.
+    Unknown,
+    /// The store takes nothing.
+    Refused(Refusal),
+}
+
+impl From<Malformed> for NotTaken {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Some messages of a session as bytes.
+pub struct Packed {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// How many messages are in them and before them.
+    pub until: usize,
+    /// That are all.
+    pub is_all: bool,
+}
+
+// What the old node does.
+impl Node {
+    /// A session is about to go: what it is without its messages. `None`: there is none without a connection that lasts.
+    pub fn begin_move(&self, id: &SubscriberId) -> Option<Vec<u8>> {
+        let session = self.registry.get(id)?;
+        let mut state = session.lock();
+        if state.is_ended || state.link.is_some() || !state.session.is_kept() {
+            return None;
+        }
+        state.moving.get_or_insert_default();
+        let received: Vec<u16> = state.session.received.kept().collect();
+        Some(put_luggage(&self.session_record(&state), &state.session.subscriptions, &received))
+    }
+
+    /// Messages of a session that goes, behind the first `after`, of about so many bytes.
+    pub fn pack_messages(&self, cx: &mut Context, id: &SubscriberId, after: usize, bytes_max: usize) -> Option<Packed> {
+        let session = self.registry.get(id)?;
+        let state = session.lock();
+        if state.is_ended || state.moving.is_none() {
+            return None;
+        }
+        let mut packed = Packed { bytes: Vec::new(), until: after, is_all: false };
+        let under_way = state.session.window.iter().map(|(number, slot)| Named::Sent(number, slot));
+        let waiting = oldest_first(&state.session, cx).map(Named::Waiting);
+        for named in under_way.chain(waiting).skip(after) {
+            if packed.bytes.len() >= bytes_max {
+                return Some(packed);
+            }
+            // What cannot be read is lost here too, and the store has told the operator.
+            if let Some(entry) = named.entry(cx) {
+                put_entry(&mut packed.bytes, &self.clock, &entry);
+            }
+            packed.until += 1;
+        }
+        packed.is_all = true;
+        Some(packed)
+    }
+
+    /// A session that goes gets no messages any more: the new node does.
+    pub fn close_move(&self, id: &SubscriberId) {
+        if let Some((session, subscriptions)) = self.moving_subscriptions(id) {
+            self.unroute(&session, &subscriptions);
+        }
+    }
+
+    /// The session has not gone after all.
+    pub fn abandon_move(&self, id: &SubscriberId) {
+        let Some((session, subscriptions)) = self.moving_subscriptions(id) else { return };
+        self.route_again(&session, &subscriptions);
+        session.lock().moving = None;
+    }
+
+    /// The session is on the other node, which has all of it.
+    pub fn end_move(&self, cx: &mut Context, id: &SubscriberId) {
+        let Some(session) = self.registry.get(id) else { return };
+        let mut state = session.lock();
+        if state.is_ended || state.moving.is_none() {
+            return;
+        }
+        state.is_ended = true;
+        state.pending_will = None;
+        let subscriptions = std::mem::take(&mut state.session.subscriptions);
+        drop(state);
+        self.unroute(&session, &subscriptions);
+        self.forget(cx, &session);
+    }
+
+    fn moving_subscriptions(&self, id: &SubscriberId) -> Option<(SessionRef, Subscriptions)> {
+        let session = self.registry.get(id)?;
+        let state = session.lock();
+        let is_meant = !state.is_ended && state.moving.is_some();
+        let subscriptions = is_meant.then(|| state.session.subscriptions.clone());
+        drop(state);
+        Some((session, subscriptions?))
+    }
+
+    fn route_again(&self, session: &SessionRef, subscriptions: &Subscriptions) {
+        let mountpoint = &session.subscriber_id().mountpoint;
+        for (filter, options) in subscriptions {
+            let (group, filter) = match parse_shared_filter(filter) {
+                Ok(Some((group, filter))) => (Some(group), filter),
+                _ => (None, &**filter),
+            };
+            self.subscribe(mountpoint, filter, group, session.clone(), *options);
+        }
+    }
+}
+
+// What the new node does.
+impl Node {
+    /// A session comes: makes it, or adds its subscriptions to the one that there is.
+    pub fn take_session(&self, cx: &mut Context, bytes: &[u8]) -> Result<(), NotTaken> {
+        let luggage = read_luggage(bytes)?;
+        let record = &luggage.record;
+        let id = SubscriberId { mountpoint: record.mountpoint.clone(), client_id: record.client_id.clone() };
+        let session = {
+            let mut shard = self.registry.shard(&id);
+            if let Some(session) = shard.get(&id).filter(|session| !session.lock().is_ended) {
+                session.clone()
+            } else {
+                let session = self.arriving_session(cx, &luggage, &id);
+                shard.insert(id, session.clone());
+                session
+            }
+        };
+        let mut state = session.lock();
+        state.moving.get_or_insert_default();
+        let mut added = Subscriptions::default();
+        for (filter, options) in luggage.subscriptions {
+            if state.session.subscriptions.contains_key(&filter) {
+                continue;
+            }
+            state.session.subscriptions.insert(filter.clone(), options);
+            if state.session.is_kept() {
+                cx.changes.push(Change::Subscribed { filter: filter.clone(), options });
+            }
+            added.insert(filter, options);
+        }
+        for packet_id in luggage.received {
+            if state.session.received.insert(packet_id) && state.session.is_kept() {
+                state.session.received.note_kept(packet_id);
+                cx.changes.push(Change::Received(packet_id));
+            }
+        }
+        self.record(cx, &mut state);
+        self.route_again(&session, &added);
+        Ok(())
+    }
+
+    fn arriving_session(&self, cx: &mut Context, luggage: &Luggage, id: &SubscriberId) -> SessionRef {
+        let record = &luggage.record;
+        let identity = Identity {
+            mountpoint: record.mountpoint.clone(),
+            client_id: record.client_id.clone(),
+            username: record.username.clone(),
+            protocol_version: record.protocol_version,
+            listener: record.listener.clone(),
+        };
+        let mut session = Session::new(self.new_session_id(), identity);
+        session.expiry = Expiry::from_interval(record.expiry_s);
+        session.started_at = super::node::at_unix_ms(record.started_at);
+        let mut limits = SessionLimits::default();
+        for (name, value) in &record.limits {
+            // A limit that a newer or older version knows and this one does not is left out.
+            let _ = limits.set(name, value.clone());
+        }
+        session.limit(&limits, &cx.settings);
+        if let Some(store) = self.store() {
+            session.queue = self.new_queue(store);
+        }
+        cx.tally.add(crate::metrics::Counter::QueueSetup, 1);
+        let session = SessionRef::new(session, id.clone(), Receiver::Client, None);
+        self.remember_queue(&session);
+        let mut state = session.lock();
+        if state.session.expiry != Expiry::Never && record.expires_at > 0 {
+            state.expires_at = Some(self.clock.millis(record.expires_at));
+        }
+        if let Some(will) = record.will.as_ref().filter(|will| will.due_at > 0) {
+            state.pending_will = Some(restored_will(will, &session));
+            state.will_at = Some(self.clock.millis(will.due_at));
+        }
+        self.schedule(&mut state, &session);
+        self.record_session(&mut state);
+        drop(state);
+        session
+    }
+
+    /// Messages of a session that comes.
+    pub fn take_messages(&self, id: &SubscriberId, bytes: &[u8]) -> Result<(), NotTaken> {
+        let entries = read_entries(bytes, &self.clock)?;
+        let session = self.registry.get(id).ok_or(NotTaken::Unknown)?;
+        let mut state = session.lock();
+        let moving = state.moving.as_mut().ok_or(NotTaken::Unknown)?;
+        moving.arrived.extend(entries);
+        Ok(())
+    }
+
+    /// Nothing more comes: what has come is in the queue, before what was queued here meanwhile. Without `is_whole` what has
+    /// come is given up, since the old node keeps it.
+    pub fn finish_move(
+        &self,
+        cx: &mut Context,
+        batch: &mut Batch,
+        id: &SubscriberId,
+        is_whole: bool,
+    ) -> Result<(), NotTaken> {
+        let session = self.registry.get(id).ok_or(NotTaken::Unknown)?;
+        let mut state = session.lock();
+        if state.is_ended {
+            return Err(NotTaken::Unknown);
+        }
+        let moving = state.moving.as_mut().ok_or(NotTaken::Unknown)?;
+        let mut arrived = std::mem::take(&mut moving.arrived);
+        if !is_whole {
+            // The names of messages are noted still, as the rest may come later.
+            return Ok(());
+        }
+        let begins_anew = state.link.is_none() && state.session.window.is_empty();
+        if !begins_anew {
+            // What is under way to the client here has the numbers.
+            arrived.retain(|entry| entry.message.is_some());
+            for entry in &mut arrived {
+                entry.state = EntryState::Waiting;
+            }
+        }
+        let (known, known_places) = if begins_anew { known_messages(cx, &state, &arrived) } else { Default::default() };
+        arrived.extend(known);
+        if let Err(refusal) = self.put_in_queue(cx, &mut state, arrived, begins_anew) {
+            return Err(NotTaken::Refused(refusal));
+        }
+        for place in known_places {
+            cx.give_up(place, 0);
+        }
+        state.moving = None;
+        state.session.refill(cx);
+        self.tell(cx, &mut state, &session);
+        batch.flush_later(&mut state, &session);
+        Ok(())
+    }
+
+    /// Writes messages down and puts them into the queue: in place of all that is there, or behind it.
+    fn put_in_queue(
+        &self,
+        cx: &mut Context,
+        state: &mut SessionState,
+        entries: Vec<Entry>,
+        begins_anew: bool,
+    ) -> Result<(), Refusal> {
+        let queue = state.session.queue;
+        let places = match self.store().filter(|_| queue != 0) {
+            Some(store) => write_entries(store, queue, &entries)?,
+            None => vec![Place::NONE; entries.len()],
+        };
+        let mut window = Vec::new();
+        let mut waiting = VecDeque::new();
+        for (entry, place) in entries.into_iter().zip(places) {
+            match entry.state {
+                EntryState::Waiting => waiting.extend(queued(entry, place)),
+                EntryState::Sent(number) | EntryState::Released(number) => {
+                    if let (EntryState::Sent(_), Some(slot)) = (entry.state, place.body()) {
+                        cx.changes.push(Change::Sent { slot, number });
+                    }
+                    window.push((number, under_way(entry, place)));
+                }
+            }
+        }
+        if !begins_anew {
+            for queued in waiting {
+                state.session.pending.push(queued, QueueType::Fifo, usize::MAX, usize::MAX);
+            }
+            return Ok(());
+        }
+        if let Some(window) = Inflight::restore(window) {
+            state.session.window = window;
+        }
+        if state.session.queue_type(cx) == QueueType::Lifo {
+            waiting = waiting.into_iter().rev().collect();
+        }
+        state.session.pending = Pending::restore(waiting);
+        Ok(())
+    }
+}
+
+/// A message of a queue and where it stands.
+enum Named<'a> {
+    Sent(u64, &'a Slot),
+    Waiting(&'a Queued),
+}
+
+impl Named<'_> {
+    /// `None`: the store cannot read it.
+    fn entry(&self, cx: &Context) -> Option<Entry> {
+        Some(match self {
+            Self::Waiting(queued) => Entry {
+                state: EntryState::Waiting,
+                qos: queued.qos,
+                retain: queued.retain,
+                message_id: queued.message_id,
+                identifiers: queued.identifiers.clone(),
+                message: Some(queued.message.clone().or_else(|| cx.load(queued.place))?),
+            },
+            Self::Sent(number, slot) if slot.state == InflightState::AwaitingPubcomp => Entry {
+                state: EntryState::Released(*number),
+                qos: 2,
+                retain: slot.retain,
+                message_id: 0,
+                identifiers: SmallVec::new(),
+                message: None,
+            },
+            Self::Sent(number, slot) => Entry {
+                state: EntryState::Sent(*number),
+                qos: if slot.state == InflightState::AwaitingPuback { 1 } else { 2 },
+                retain: slot.retain,
+                message_id: 0,
+                identifiers: slot.identifiers.clone(),
+                message: Some(slot.message.clone().or_else(|| cx.load(slot.place))?),
+            },
+        })
+    }
+}
+
+/// What was queued here meanwhile and did not come from the old node as well, to be written down anew behind that; and the
+/// places where all of it is now.
+fn known_messages(cx: &Context, state: &SessionState, arrived: &[Entry]) -> (Vec<Entry>, Vec<Place>) {
+    let names: HashSet<u64> = arrived.iter().map(|entry| entry.message_id).filter(|id| *id != 0).collect();
+    let mut known = Vec::new();
+    let mut places = Vec::new();
+    for queued in oldest_first(&state.session, cx) {
+        places.push(queued.place);
+        if !names.contains(&queued.message_id) {
+            known.extend(Named::Waiting(queued).entry(cx));
+        }
+    }
+    (known, places)
+}
+
+/// What waits, in the order in which it came.
+fn oldest_first<'a>(session: &'a Session, cx: &Context) -> Box<dyn Iterator<Item = &'a Queued> + 'a> {
+    match session.queue_type(cx) {
+        QueueType::Fifo => Box::new(session.pending.iter()),
+        QueueType::Lifo => Box::new(session.pending.iter().rev()),
+    }
+}
+
+fn queued(entry: Entry, place: Place) -> Option<Queued> {
+    let mut queued = Queued::new(entry.message?, place, entry.qos, entry.retain, entry.identifiers);
+    if place.body().is_some() {
+        queued.message = None;
+    }
+    Some(queued)
+}
+
+fn under_way(entry: Entry, place: Place) -> Slot {
+    let state = match (entry.state, entry.qos) {
+        (EntryState::Released(_), _) => InflightState::AwaitingPubcomp,
+        (_, 1) => InflightState::AwaitingPuback,
+        _ => InflightState::AwaitingPubrec,
+    };
+    let message = entry.message.filter(|_| place.body().is_none());
+    Slot { state, retain: entry.retain, message, place, is_changed: false, identifiers: entry.identifiers }
+}
+
+/// Writes messages for one queue down, in order; where each is.
+fn write_entries(store: &Store, queue: u32, entries: &[Entry]) -> Result<Vec<Place>, Refusal> {
+    let mut places = vec![Place::NONE; entries.len()];
+    for (begin, slice) in (0..).step_by(WRITTEN_AT_ONCE).zip(entries.chunks(WRITTEN_AT_ONCE)) {
+        let targets: Vec<[Target<'_>; 1]> = slice
+            .iter()
+            .map(|entry| [Target { queue, qos: entry.qos, retain: entry.retain, identifiers: &entry.identifiers }])
+            .collect();
+        let mut positions = Vec::with_capacity(slice.len());
+        let mut messages = Vec::with_capacity(slice.len());
+        for (position, entry) in slice.iter().enumerate() {
+            let Some(message) = &entry.message else { continue };
+            positions.push(begin + position);
+            let publication = message.publication();
+            let targets = &targets[position][..];
+            messages.push(NewMessage { publication, retained_in: None, received: None, targets, place: Place::NONE });
+        }
+        if !messages.is_empty() {
+            store.append_messages(&mut messages)?;
+        }
+        for (position, message) in positions.into_iter().zip(&messages) {
+            places[position] = message.place;
+        }
+    }
+    let released: Vec<(usize, EntrySnapshot<'_>)> = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.message.is_none())
+        .map(|(position, entry)| {
+            let state = entry.state;
+            (position, EntrySnapshot { slot: 0, qos: 2, retain: entry.retain, identifiers: &[], state })
+        })
+        .collect();
+    if !released.is_empty() {
+        let snapshots: Vec<EntrySnapshot<'_>> = released.iter().map(|(_, snapshot)| *snapshot).collect();
+        let segment = store.append_entries(queue, &snapshots).segment;
+        for (position, _) in released {
+            places[position] = Place { slot: 1, segment }.without_body();
+        }
+    }
+    Ok(places)
+}

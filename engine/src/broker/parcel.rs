@@ -1,0 +1,171 @@
+//! A session as bytes, on its way to another node.
+//!
+//! ```text
+//! head     version (u8), size of the session's record (varint), record, subscriptions: number, then each
+//!          filter, options (u8), identifier (varint); QoS 2 identifiers of the client: number, then each (u16)
+//! entry    flags (u8), number in the window (varint), name of the message (u64), subscription identifiers: number, then
+//!          each (varint); milliseconds since the Unix epoch when it expires, 0 for never (varint); layout (4 varints),
+//!          size and bytes of the message
+//! ```
+
+use smallvec::SmallVec;
+
+use crate::message::{Head, Layout, Message, Millis, NEVER, Publication};
+use crate::protocol::Subscriptions;
+use crate::routing::SubscriptionOptions;
+use crate::store::bytes::{Malformed, Reader, put_bytes, put_varint};
+use crate::store::{EntryState, SessionRecord, fits, put_session, read_session};
+
+use super::node::Clock;
+
+const VERSION: u8 = 1;
+
+const QOS: u8 = 0b11;
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+
+const RETAIN: u8 = 1 << 2;
+const PUBLISHED_QOS_SHIFT: u8 = 3;
+const PUBLISHED_RETAIN: u8 = 1 << 5;
+const SENT: u8 = 1 << 6;
+const RELEASED: u8 = 1 << 7;
+
+/// What a session is without its messages.
+pub(super) struct Luggage {
+    pub record: SessionRecord,
+    pub subscriptions: Vec<(Box<str>, SubscriptionOptions)>,
+    pub received: Vec<u16>,
+}
+
+/// A message of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub state: EntryState,
+    pub qos: u8,
+    pub retain: bool,
+    pub message_id: u64,
+    pub identifiers: SmallVec<[u32; 1]>,
+    /// `None` where the client has it.
+    pub message: Option<Message>,
+}
+
+pub(super) fn put_luggage(record: &SessionRecord, subscriptions: &Subscriptions, received: &[u16]) -> Vec<u8> {
+    let mut session = Vec::new();
+    put_session(&mut session, 0, record);
+    let mut buffer = vec![VERSION];
+    put_bytes(&mut buffer, &session);
+    put_varint(&mut buffer, subscriptions.len() as u64);
+    for (filter, options) in subscriptions {
+        put_bytes(&mut buffer, filter.as_bytes());
+        let mut byte = options.qos & QOS;
+        byte |= if options.no_local { NO_LOCAL } else { 0 };
+        byte |= if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
+        buffer.push(byte);
+        put_varint(&mut buffer, options.identifier.into());
+    }
+    put_varint(&mut buffer, received.len() as u64);
+    for packet_id in received {
+        buffer.extend_from_slice(&packet_id.to_le_bytes());
+    }
+    buffer
+}
+
+pub(super) fn read_luggage(bytes: &[u8]) -> Result<Luggage, Malformed> {
+    let mut reader = Reader(bytes);
+    if reader.u8()? != VERSION {
+        return Err(Malformed);
+    }
+    let (_, record) = read_session(reader.bytes()?)?;
+    let mut subscriptions = Vec::new();
+    for _ in 0..reader.varint()? {
+        let filter = reader.text()?.into();
+        let byte = reader.u8()?;
+        let identifier = reader.varint_u32()?;
+        let (no_local, retain_as_published) = (byte & NO_LOCAL != 0, byte & RETAIN_AS_PUBLISHED != 0);
+        let options = SubscriptionOptions { qos: (byte & QOS).min(2), no_local, retain_as_published, identifier };
+        subscriptions.push((filter, options));
+    }
+    let mut received = Vec::new();
+    for _ in 0..reader.varint()? {
+        received.push(reader.u16()?);
+    }
+    if reader.is_empty() { Ok(Luggage { record, subscriptions, received }) } else { Err(Malformed) }
+}
+
+pub(super) fn put_entry(buffer: &mut Vec<u8>, clock: &Clock, entry: &Entry) {
+    let publication = entry.message.as_ref().map(Message::publication);
+    let head = publication.map(|publication| publication.head);
+    let mut flags = entry.qos & QOS;
+    flags |= if entry.retain { RETAIN } else { 0 };
+    flags |= head.map_or(0, |head| head.qos & QOS) << PUBLISHED_QOS_SHIFT;
+    flags |= if head.is_some_and(|head| head.retain) { PUBLISHED_RETAIN } else { 0 };
+    let (bit, number) = match entry.state {
+        EntryState::Waiting => (0, 0),
+        EntryState::Sent(number) => (SENT, number),
+        EntryState::Released(number) => (RELEASED, number),
+    };
+    buffer.push(flags | bit);
+    put_varint(buffer, number);
+    buffer.extend_from_slice(&entry.message_id.to_le_bytes());
+    put_varint(buffer, entry.identifiers.len() as u64);
+    for identifier in &entry.identifiers {
+        put_varint(buffer, (*identifier).into());
+    }
+    let Some(publication) = publication else { return };
+    let expires_at = publication.head.expires_at;
+    put_varint(buffer, if expires_at == NEVER { 0 } else { clock.wall_ms(expires_at) });
+    let Layout { topic_len, properties_start, properties_len, payload_start } = publication.head.layout;
+    for number in [topic_len, properties_start, properties_len, payload_start] {
+        put_varint(buffer, number.into());
+    }
+    put_bytes(buffer, publication.span);
+}
+
+pub(super) fn read_entries(bytes: &[u8], clock: &Clock) -> Result<Vec<Entry>, Malformed> {
+    let mut reader = Reader(bytes);
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(read_entry(&mut reader, clock)?);
+    }
+    Ok(entries)
+}
+
+fn read_entry(reader: &mut Reader<'_>, clock: &Clock) -> Result<Entry, Malformed> {
+    let flags = reader.u8()?;
+    let number = reader.varint()?;
+    let message_id = reader.u64()?;
+    let mut identifiers = SmallVec::new();
+    for _ in 0..reader.varint()? {
+        identifiers.push(reader.varint_u32()?);
+    }
+    let state = match flags & (SENT | RELEASED) {
+        0 => EntryState::Waiting,
+        SENT => EntryState::Sent(number),
+        RELEASED => EntryState::Released(number),
+        _ => return Err(Malformed),
+    };
+    let message =
+        if matches!(state, EntryState::Released(_)) { None } else { Some(read_message(reader, clock, flags)?) };
+    let (qos, retain) = ((flags & QOS).min(2), flags & RETAIN != 0);
+    Ok(Entry { state, qos, retain, message_id, identifiers, message })
+}
+
+fn read_message(reader: &mut Reader<'_>, clock: &Clock, flags: u8) -> Result<Message, Malformed> {
+    let expires_at: Millis = match reader.varint()? {
+        0 => NEVER,
+        wall_ms => clock.millis(wall_ms),
+    };
+    let layout = Layout {
+        topic_len: reader.varint_u32()?,
+        properties_start: reader.varint_u32()?,
+        properties_len: reader.varint_u32()?,
+        payload_start: reader.varint_u32()?,
+    };
+    let span = reader.bytes()?;
+    if !fits(layout, span.len()) || std::str::from_utf8(&span[..layout.topic_len as usize]).is_err() {
+        return Err(Malformed);
+    }
+    let qos = (flags >> PUBLISHED_QOS_SHIFT & QOS).min(2);
+    let head = Head { layout, qos, retain: flags & PUBLISHED_RETAIN != 0, expires_at, origin: 0 };
+    Ok(Message::keep(&Publication { head, span }))
+}

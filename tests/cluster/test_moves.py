@@ -1,0 +1,99 @@
+"""Sessions that go to the node that their clients come to. Real processes."""
+
+import itertools
+import threading
+import time
+
+from cluster.clients import Connect, StartNode, await_route, clustered
+from protocol.answers import Pingresp
+from protocol.client import Client
+from protocol.requests import pingreq
+
+QUEUED = 500
+TURNS = 12
+
+
+def test_a_client_that_comes_to_another_node_has_its_subscriptions_and_its_queue(
+    started: StartNode, connect: Connect
+) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(one, "mover")
+    subscriber.subscribe("a/+", qos=2)
+    subscriber.disconnect()
+    publisher = connect(one)
+    sent = [b"%d" % number for number in range(QUEUED)]
+    for number, payload in enumerate(sent):
+        publisher.publish(f"a/{number % 3}", payload, qos=1 + number % 2)
+    moved = connect(two, "mover")
+    assert moved.referee.connack is not None
+    assert moved.referee.connack.session_present
+    assert moved.receive_payloads(QUEUED) == sent
+    moved.barrier()
+    publisher.publish("a/later", b"from one", qos=1)
+    assert moved.receive().payload == b"from one"
+    # It is where it was said to be, and nowhere else.
+    assert "mover" not in one.broker.admin("session", "show", "--client_id", "--format=csv")
+
+
+class Publisher(threading.Thread):
+    """Publishes as fast as one message at a time goes, and remembers what was acknowledged."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.client = client
+        self.acknowledged: list[bytes] = []
+        self._stop_asked = threading.Event()
+
+    @property
+    def name_in_payloads(self) -> bytes:
+        return self.client.client_id.encode() + b" "
+
+    def run(self) -> None:
+        for number in itertools.count():
+            if self._stop_asked.wait(0.002):
+                return
+            payload = self.name_in_payloads + b"%d" % number
+            self.client.publish(f"load/{self.client.client_id}", payload, qos=1 + number % 2)
+            self.acknowledged.append(payload)
+
+    def end(self) -> None:
+        self._stop_asked.set()
+        self.join()
+
+
+def leave(client: Client) -> None:
+    """Go without DISCONNECT, when the server knows what was acknowledged. What was not read comes again."""
+    client.send(pingreq())
+    client.expect(Pingresp)
+    client.close()
+
+
+def test_nothing_is_lost_or_doubled_while_a_client_wanders_under_load(started: StartNode, connect: Connect) -> None:
+    nodes = clustered(started, "one", "two", "three")
+    subscriber = connect(nodes[0], "wanderer")
+    subscriber.subscribe("load/#", qos=2)
+    publishers = [Publisher(connect(node)) for node in nodes]
+    for publisher in publishers:
+        await_route(publisher.client, subscriber, f"load/{publisher.client.client_id}/route")
+    for publisher in publishers:
+        publisher.start()
+    arrived: list[bytes] = []
+    try:
+        for turn in range(TURNS):
+            leave(subscriber)
+            time.sleep(0.1)
+            subscriber = connect(nodes[(turn + 1) % len(nodes)], "wanderer")
+            assert subscriber.referee.connack is not None
+            assert subscriber.referee.connack.session_present
+            arrived += subscriber.receive_payloads(20)
+    finally:
+        for publisher in publishers:
+            publisher.end()
+    missing = {payload for publisher in publishers for payload in publisher.acknowledged} - set(arrived)
+    while missing:
+        payload = subscriber.receive().payload
+        missing.discard(payload)
+        arrived.append(payload)
+    for publisher in publishers:
+        of_it = [payload for payload in arrived if payload.startswith(publisher.name_in_payloads)]
+        assert of_it == publisher.acknowledged

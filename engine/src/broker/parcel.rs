@@ -169,3 +169,61 @@ fn read_message(reader: &mut Reader<'_>, clock: &Clock, flags: u8) -> Result<Mes
     let head = Head { layout, qos, retain: flags & PUBLISHED_RETAIN != 0, expires_at, origin: 0 };
     Ok(Message::keep(&Publication { head, span }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(state: EntryState, topic: &str, payload: &[u8], qos: u8, message_id: u64, expires_at: Millis) -> Entry {
+        let mut span = Vec::new();
+        let layout = Publication::compose(&mut span, topic.as_bytes(), &[], payload);
+        let head = Head { layout, qos, retain: true, expires_at, origin: 0 };
+        let is_here = !matches!(state, EntryState::Released(_));
+        let message = is_here.then(|| Message::keep(&Publication { head, span: &span }));
+        Entry { state, qos, retain: false, message_id, identifiers: SmallVec::from_slice(&[3, 70_000]), message }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back_as_they_were(
+            topic in "[a-zäß/]{1,40}", payload: Vec<u8>, qos in 1..=2_u8, message_id: u64, number in 1..u64::MAX,
+            kind in 0..3_u8, expires_in in proptest::option::of(1..1_000_000_u64),
+        ) {
+            let clock = Clock::start();
+            let state = match kind {
+                0 => EntryState::Waiting,
+                1 => EntryState::Sent(number),
+                _ => EntryState::Released(number),
+            };
+            let expires_at = expires_in.map_or(NEVER, |after| clock.now() + after);
+            let given = entry(state, &topic, &payload, qos, message_id, expires_at);
+            let mut bytes = Vec::new();
+            put_entry(&mut bytes, &clock, &given);
+            put_entry(&mut bytes, &clock, &given);
+            let back = read_entries(&bytes, &clock).unwrap();
+            prop_assert_eq!(back.len(), 2);
+            for entry in back {
+                prop_assert_eq!((entry.state, entry.qos, entry.retain), (given.state, given.qos, given.retain));
+                prop_assert_eq!((entry.message_id, &entry.identifiers), (given.message_id, &given.identifiers));
+                let (came, went) = (entry.message.as_ref(), given.message.as_ref());
+                prop_assert_eq!(came.map(|m| m.publication().span), went.map(|m| m.publication().span));
+                prop_assert_eq!(came.map(|m| m.publication().head), went.map(|m| m.publication().head));
+            }
+        }
+
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes: Vec<u8>, cut in 0..200_usize, flip: u8) {
+            let clock = Clock::start();
+            let _ = read_luggage(&bytes);
+            let _ = read_entries(&bytes, &clock);
+            let mut whole = Vec::new();
+            put_entry(&mut whole, &clock, &entry(EntryState::Sent(9), "a/b", b"payload", 1, 7, NEVER));
+            let place = cut % whole.len();
+            let _ = read_entries(&whole[..place], &clock);
+            whole[place] ^= flip;
+            let _ = read_entries(&whole, &clock);
+        }
+    }
+}

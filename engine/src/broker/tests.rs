@@ -8,15 +8,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::sync::{Arc, Weak};
 
-use super::{Batch, Node, Receiver, SessionRef, SubscriberId};
+use super::{Batch, Node, Promise, Receiver, SessionRef, SubscriberId};
 use crate::codec::{
     Acknowledgement, Connect, Frame, FrameStep, Packet, Properties, ProtocolVersion, QoS, Subscribe, SubscribeOptions,
     decode, next_frame,
 };
 use crate::hooks::{Hooks, Identity};
-use crate::message::{Head, Message, Millis, NEVER, Publication, Retained};
+use crate::message::{Head, Message, Millis, NEVER, Place, Publication, Retained};
 use crate::protocol::connect::{Admission, Registration, admit};
-use crate::protocol::{Connection, Context, Ending, Host, Question, Routed, SLICES_MAX, Session, Step};
+use crate::protocol::{Connection, Context, Ending, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step};
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
 use crate::store::simulated::{Random, SimulatedDisk};
@@ -174,6 +174,59 @@ impl Broker {
         assert_eq!(matched, [1]);
     }
 
+    /// A message that other nodes get too comes from one of them.
+    fn publish_everywhere(brokers: [&mut Self; 2], number: u64, qos: u8) {
+        let mut span = Vec::new();
+        let layout = Publication::compose(&mut span, b"t", &[], &number.to_be_bytes());
+        let head = Head { layout, qos, retain: false, expires_at: NEVER, origin: 0 };
+        for broker in brokers {
+            broker.node.refresh(&mut broker.cx);
+            let mut batch = Batch::for_peers();
+            batch.set_ordinal(0, number | 1 << 63);
+            let outgoing =
+                Outgoing { publication: Publication { head, span: &span }, message: None, place: Place::NONE };
+            batch.add(&broker.node, &mut broker.cx, &[], &"".into(), outgoing, Promise::default());
+            assert!(batch.dispatch(&broker.node, &mut broker.cx, &[], false).is_none());
+        }
+    }
+
+    /// The session goes to another broker while some messages come to both. Their numbers and QoS.
+    fn move_on(self, random: &mut Random, next: u64) -> (Self, Vec<(u64, u8)>) {
+        let (mut old, mut new) = (self, Self::start(SimulatedDisk::new()));
+        let mut published = Vec::new();
+        let mut publish = |old: &mut Self, new: &mut Self, random: &mut Random| {
+            for _ in 0..random.below(4) {
+                let (number, qos) = (next + published.len() as u64, 1 + random.below(2) as u8);
+                Self::publish_everywhere([old, new], number, qos);
+                published.push((number, qos));
+            }
+        };
+        let fetch = |old: &mut Self, new: &mut Self, mut after: usize| {
+            loop {
+                let packed = old.node.pack_messages(&mut old.cx, &id(), after, 300).expect("it is on its way");
+                new.node.take_messages(&id(), &packed.bytes).unwrap();
+                after = packed.until;
+                if packed.is_all {
+                    return after;
+                }
+            }
+        };
+        let luggage = old.node.begin_move(&id()).expect("there is a session that lasts");
+        new.node.take_session(&mut new.cx, &luggage).unwrap();
+        publish(&mut old, &mut new, random);
+        let until = fetch(&mut old, &mut new, 0);
+        publish(&mut old, &mut new, random);
+        old.node.close_move(&id());
+        fetch(&mut old, &mut new, until);
+        new.node.finish_move(&mut new.cx, &mut new.batch, &id(), true).unwrap();
+        let end = new.store.appended();
+        assert!(new.store.commit(end));
+        old.node.end_move(&mut old.cx, &id());
+        assert!(old.node.registry.get(&id()).is_none());
+        old.store.stop();
+        (new, published)
+    }
+
     fn receive(&mut self, packet: &Packet<'_>) {
         let session = self.session();
         let mut bytes = Vec::new();
@@ -307,7 +360,14 @@ fn run(seed: u64) {
     let mut kept: BTreeSet<u64> = BTreeSet::new();
     let mut next = 1;
     for _ in 0..STEPS {
-        match random.below(20) {
+        match random.below(21) {
+            20 if !client.is_connected => {
+                let (new, came) = broker.move_on(&mut random, next);
+                broker = new;
+                next += came.len() as u64;
+                kept.extend(unsure.drain(..).chain(came.iter().map(|(number, _)| *number)));
+                published.extend(came);
+            }
             0..=7 => {
                 let qos = 1 + random.below(2) as u8;
                 broker.publish(next, qos);

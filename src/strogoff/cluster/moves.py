@@ -27,6 +27,7 @@ PART_BYTES: Final = 192 * 1_024
 PACKED_BYTES: Final = 256 * 1_024
 TURN_MS: Final = 1_000
 LOOK_S: Final = 0.002
+GIVE_TIMEOUT_S: Final = 60.0
 KEPT_KEY: Final = b"cluster/moved"
 """A row whose writing tells that all that was written before is kept."""
 
@@ -133,6 +134,7 @@ class Moves:
             ("move close", self._asked_to_close),
             ("move end", self._asked_to_end),
             ("move abandon", self._asked_to_abandon),
+            ("move take", self._asked_to_take),
             ("fence", self._asked_for_fence),
         ):
             requests.serve(kind, handler)
@@ -260,7 +262,20 @@ class Moves:
         payload = {"sessions": sessions}
         return await self._requests.ask(node, f"move {step}", payload, timeout_s=self._timeout_s)
 
+    async def _asked_to_take(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"failed": list(await self.bring(node, _sessions(payload)))}
+
     # -- the old node ----------------------------------------------------------------------------------------
+
+    async def give(self, node: str, sessions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Have a node take sessions of this one. Those that stay. Raises `NoAnswerError` and `RemoteError`."""
+        staying: set[tuple[str, str]] = set()
+        wanted = [SubscriberId(*session) for session in sessions]
+        for begin in range(0, len(wanted), SESSIONS_A_MOVE):
+            payload = {"sessions": wanted[begin : begin + SESSIONS_A_MOVE]}
+            answer = await self._requests.ask(node, "move take", payload, timeout_s=GIVE_TIMEOUT_S)
+            staying.update(_sessions({"sessions": answer.get("failed")}))
+        return staying
 
     async def _asked_to_begin(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         answer: list[str | None] = []
@@ -362,7 +377,10 @@ def _packed_sessions(answer: dict[str, Any], count: int) -> list[str | None]:
 def _sessions(payload: dict[str, Any]) -> list[SubscriberId]:
     """Raises `RemoteError`."""
     sessions = []
-    for each in payload.get("sessions", ()):
+    given = payload.get("sessions")
+    if not isinstance(given, list):
+        raise RemoteError("sessions that cannot be read")
+    for each in given:
         if not (isinstance(each, list) and len(each) == 2 and all(isinstance(part, str) for part in each)):
             raise RemoteError("a session that cannot be read")
         sessions.append(SubscriberId(*each))

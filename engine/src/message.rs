@@ -75,6 +75,31 @@ pub struct Head {
     pub origin: u64,
 }
 
+/// Names a message on all nodes that it goes to: the node where it was published, as a number, and its stamp there. The stamps of
+/// a node grow, so of two of its messages the later one has the later stamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The node.
+    pub origin: u32,
+    /// Hybrid logical time; 0 for a message that goes to no other node, and has no name.
+    pub stamp: u64,
+}
+
+impl MessageId {
+    /// A message without a name.
+    pub const NONE: Self = Self { origin: 0, stamp: 0 };
+
+    /// Whether it is a name.
+    pub fn is_some(self) -> bool {
+        self.stamp != 0
+    }
+
+    /// The number of a node, the same everywhere (FNV-1a).
+    pub fn origin_of(node: &str) -> u32 {
+        node.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+}
+
 /// A message that lives in somebody else's buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {

@@ -58,8 +58,10 @@ __all__ = [
     "PublishRequest",
     "RegisterRequest",
     "RetainedMessage",
+    "RoutesChanged",
     "SessionEvent",
     "SessionInfo",
+    "SessionsChanged",
     "StoreDamage",
     "StoreError",
     "StoreReport",
@@ -94,7 +96,7 @@ Event: TypeAlias = (
     | LogEvent
 )
 
-PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RoutesChanged
+PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RoutesChanged | SessionsChanged
 
 HOOKS: Final[tuple[str, ...]]
 """The names that `Engine.set_hooks` accepts, which are VerneMQ's hook names."""
@@ -464,12 +466,16 @@ class Engine:
         now on has a later stamp.
         """
 
-    def claims_since(self, stamp: int) -> list[tuple[str, str, int]]:
-        """The connections that claimed their client ids at a stamp or later: `(mountpoint, client_id, stamp)`. Walks all sessions,
-        without the GIL."""
+    def claims_since(self, stamp: int) -> list[tuple[str, str, int, bool]]:
+        """The connections that claimed their client ids at a stamp or later, as `give_way` takes them. Walks all sessions, without
+        the GIL.
+        """
 
     def stamp(self) -> int:
         """The stamp of something that happens now; later than all that were given or seen before."""
+
+    def observe_stamp(self, stamp: int) -> None:
+        """Another node has given this stamp: those of this node are later from now on."""
 
     # -- sessions that go to other nodes --------------------------------------------------------------------
     #
@@ -505,6 +511,27 @@ class Engine:
     def finish_move(self, mountpoint: str, client_id: str, *, whole: bool) -> None:
         """Nothing more comes: puts the messages before those that were queued here meanwhile, without those that were here already.
         Not `whole`: they are given up. Raises `KeyError`, and `StoreError` when the store takes nothing.
+        """
+
+    def watch_sessions(self, *, watched: bool) -> None:
+        """Say whether changes of sessions that last are noted, for `SessionsChanged` and `session_changes`. False at first."""
+
+    def session_changes(self, limit: int = 1_000) -> tuple[list[tuple[str, str]], bool]:
+        """Sessions `(mountpoint, client_id)` that last and have come, changed or gone; and whether more has changed than could be
+        noted, so that all have to be read anew.
+        """
+
+    def kept_session(self, mountpoint: str, client_id: str) -> tuple[bytes, list[tuple[str, int, int]]] | None:
+        """A session that lasts, for `make_session` of another node, and its subscriptions `(filter, options, identifier)`, with the
+        options as in SUBSCRIBE. None: there is none.
+        """
+
+    def make_session(self, session: bytes, subscriptions: Sequence[tuple[str, int, int]]) -> None:
+        """Make a session with an empty queue, or add the subscriptions to the one that is here. Raises `ValueError`."""
+
+    def set_fences(self, sessions: Sequence[tuple[str, str]], fences: Sequence[tuple[str, int]]) -> None:
+        """Sessions that `make_session` made get all that these nodes have published since, each after its stamp. So it is known
+        which messages of their former home, when that comes back, they have got already.
         """
 
     def pass_turns(self, timeout_ms: int) -> bool:
@@ -1235,6 +1262,10 @@ class PeerRefused:
     peer: str | None
     refusal: str | None
     reason: str
+
+@final
+class SessionsChanged:
+    """Sessions that last have come, changed or gone since `Engine.session_changes` was called last."""
 
 @final
 class RoutesChanged:

@@ -80,7 +80,9 @@ class Broker:
         )
         self.counters = Counters(COUNTERS)
         self.metrics = MetricsSource(
-            self.engine.metrics, lambda: dropped_logs() + self._engine_log.suppressed, self.counters.series
+            self.engine.metrics,
+            lambda: dropped_logs() + self._engine_log.suppressed,
+            lambda: [*self.counters.series(), *self.cluster.series()],
         )
         self.plugins = PluginManager(
             self.engine,
@@ -304,7 +306,7 @@ class Broker:
         if for_plugins:
             self.plugins.handle(for_plugins)
         if claims:
-            self.cluster.claims.handle(claims)
+            self.cluster.sessions.claimed(claims)
         return len(events)
 
 

@@ -4,9 +4,11 @@ import itertools
 import threading
 import time
 
-from cluster.clients import Connect, StartNode, await_route, clustered
+from cluster.clients import Connect, StartNode, await_route, clustered, metric
+from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Pingresp
-from protocol.client import Client
+from protocol.client import Client, Network
+from protocol.marks import V5
 from protocol.requests import pingreq
 
 QUEUED = 500
@@ -33,6 +35,11 @@ def test_a_client_that_comes_to_another_node_has_its_subscriptions_and_its_queue
     assert moved.receive().payload == b"from one"
     # It is where it was said to be, and nowhere else.
     assert "mover" not in one.broker.admin("session", "show", "--client_id", "--format=csv")
+
+
+def await_records(node: ClusterNode, count: int) -> None:
+    """The node knows of so many sessions that last."""
+    eventually(lambda: metric(node, "cluster_session_records") == count, f"{node.name} knows of {count} sessions")
 
 
 class Publisher(threading.Thread):
@@ -97,3 +104,51 @@ def test_nothing_is_lost_or_doubled_while_a_client_wanders_under_load(started: S
     for publisher in publishers:
         of_it = [payload for payload in arrived if payload.startswith(publisher.name_in_payloads)]
         assert of_it == publisher.acknowledged
+
+
+def test_a_session_whose_node_is_down_is_made_anew_and_gets_its_queue_when_that_returns(
+    started: StartNode, connect: Connect
+) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(two, "orphan")
+    subscriber.subscribe("a/+", qos=2)
+    subscriber.disconnect()
+    publisher = connect(one)
+    await_records(one, 1)
+    early = [b"early %d" % number for number in range(50)]
+    for payload in early:
+        publisher.publish("a/early", payload, qos=2)
+    two.broker.kill()
+    eventually(lambda: one.sees(down=(two,)), "two is away")
+    moved = connect(one, "orphan")
+    assert moved.referee.connack is not None
+    assert moved.referee.connack.session_present
+    publisher.publish("a/now", b"now", qos=1)
+    assert moved.receive().payload == b"now"
+    two.broker.start()
+    assert moved.receive_payloads(len(early)) == early
+    eventually(lambda: one.sees(two) and two.sees(one), "they see each other again")
+    publisher.publish("a/later", b"later", qos=1)
+    assert moved.receive().payload == b"later"
+    moved.barrier()
+
+
+def test_a_session_that_began_anew_while_its_node_was_down_stays_new(started: StartNode, connect: Connect) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(two, "renewed")
+    subscriber.subscribe("a/+", qos=2)
+    subscriber.disconnect()
+    publisher = connect(one)
+    await_records(one, 1)
+    publisher.publish("a/early", b"early", qos=2)
+    two.broker.kill()
+    eventually(lambda: one.sees(down=(two,)), "two is away")
+    network = Network(one.broker.port)
+    network.connect(V5, "renewed").disconnect()
+    two.broker.start()
+    eventually(lambda: one.sees(two) and two.sees(one), "they see each other again")
+    eventually(lambda: "renewed" not in two.broker.admin("session", "show", "--client_id", "--format=csv"), "it ends")
+    resumed = connect(two, "renewed")
+    assert resumed.referee.connack is not None
+    assert not resumed.referee.connack.session_present
+    network.close()

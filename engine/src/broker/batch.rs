@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::broker::events::Event;
 use crate::hooks::Identity;
-use crate::message::{Head, Message, Place, Publication};
+use crate::message::{Head, Message, MessageId, Place, Publication};
 use crate::metrics::Counter;
 use crate::peer::Groups;
 use crate::protocol::{Context, FrameCache, Outgoing};
@@ -43,7 +43,7 @@ struct Item {
     /// Of a message from another node: how many of its batch that count have come with it.
     ordinal: u32,
     /// Of a message from another node: which it is.
-    message_id: u64,
+    message_id: MessageId,
 }
 
 /// What hangs on a message being kept.
@@ -102,7 +102,7 @@ pub struct Batch {
     /// Messages that count of the batch of another node, so far.
     ordinal: u32,
     /// Which message of another node it is that is noted next.
-    message_id: u64,
+    message_id: MessageId,
     /// Some message that is noted has to be written down or retained before anybody learns of it.
     needs_store: bool,
     /// About what that takes.
@@ -142,7 +142,7 @@ impl Batch {
     }
 
     /// The message that is noted next is this one of those of the batch that count.
-    pub(super) fn set_ordinal(&mut self, ordinal: u32, message_id: u64) {
+    pub(super) fn set_ordinal(&mut self, ordinal: u32, message_id: MessageId) {
         self.ordinal = ordinal;
         self.message_id = message_id;
     }
@@ -531,7 +531,7 @@ impl Batch {
             let place = if is_written { outgoing.place } else { Place::NONE };
             let waiting = state.session.pending.len();
             state.session.deliver(cx, outgoing, delivery, place, forms);
-            if state.moving.is_some() && state.session.pending.len() > waiting {
+            if letter.message_id.is_some() && state.session.pending.len() > waiting {
                 let policy = state.session.queue_type(cx);
                 state.session.pending.name_last(letter.message_id, policy);
             }

@@ -82,6 +82,11 @@ impl Node {
         self.remotes.stamp(self.clock.wall_ms(now))
     }
 
+    /// Another node has given this stamp: what happens here from now on is later.
+    pub fn observe_stamp(&self, stamp: u64) {
+        self.remotes.observe(stamp);
+    }
+
     /// Whether a CONNECT waits until the control plane has told other nodes of its claim.
     #[inline]
     pub fn are_claims_asked(&self) -> bool {
@@ -155,12 +160,14 @@ impl Node {
         if session.lock().is_ended { Yielded::Nothing } else { Yielded::Kept }
     }
 
-    /// The connections that claimed their client ids at a stamp or later, each with its own.
-    pub fn claims_since(&self, stamp: u64) -> Vec<(SessionRef, u64)> {
+    /// The connections that claimed their client ids at a stamp or later, each with its own, and whether it began with a new
+    /// session.
+    pub fn claims_since(&self, stamp: u64) -> Vec<(SessionRef, u64, bool)> {
         let mut claims = Vec::new();
         for session in self.registry.all() {
-            let claimed_at = session.lock().link.as_ref().map(|link| link.claimed_at);
-            claims.extend(claimed_at.filter(|claimed_at| *claimed_at >= stamp).map(|claimed_at| (session, claimed_at)));
+            let claim = session.lock().link.as_ref().map(|link| (link.claimed_at, link.is_clean));
+            let claim = claim.filter(|(claimed_at, _)| *claimed_at >= stamp);
+            claims.extend(claim.map(|(claimed_at, is_clean)| (session, claimed_at, is_clean)));
         }
         claims
     }

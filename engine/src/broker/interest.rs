@@ -3,24 +3,15 @@
 //!
 //! The routing table has all of it. Here it is only noted where something has changed, and the control plane, which tells
 //! other nodes, gets what is so when it asks: so what it hears is never older than what it heard before. It is nothing to
-//! anybody until [`Interest::watch`] is called.
+//! anybody until [`ChangeSet::watch`] is called.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::routing::{Subscriber, SubscriptionOptions};
 
+use super::change_set::{ChangeSet, Named};
 use super::{Node, SessionRef, SessionState};
 
-/// Changes that may wait. Beyond that all of it has to be read anew.
-pub const CHANGES_MAX: usize = 100_000;
-/// Bytes of their names.
-const CHANGES_BYTES_MAX: usize = 32 * 1_024 * 1_024;
-/// What a change takes beside its names.
-const CHANGE_BYTES: usize = 64;
 /// Places of the routing table that are looked at under one lock.
 const WALKED_AT_ONCE: usize = 1_024;
 /// How filters of shared subscriptions begin.
@@ -37,9 +28,9 @@ pub struct RouteKey {
     pub group: Option<Box<str>>,
 }
 
-impl RouteKey {
-    fn size(&self) -> usize {
-        CHANGE_BYTES + self.filter.len() + self.group.as_ref().map_or(0, |group| group.len())
+impl Named for RouteKey {
+    fn name_len(&self) -> usize {
+        self.filter.len() + self.group.as_ref().map_or(0, |group| group.len())
     }
 }
 
@@ -67,97 +58,8 @@ pub struct RouteChanges {
     pub is_overflown: bool,
 }
 
-#[derive(Debug, Default)]
-struct Changed {
-    keys: HashSet<RouteKey, ahash::RandomState>,
-    /// Taken out of the set, not told yet.
-    due: Vec<RouteKey>,
-    bytes: usize,
-    is_overflown: bool,
-}
-
-impl Changed {
-    fn is_quiet(&self) -> bool {
-        self.keys.is_empty() && self.due.is_empty() && !self.is_overflown
-    }
-
-    /// True: it is the first one that waits.
-    fn note(&mut self, key: RouteKey) -> bool {
-        let is_first = self.is_quiet();
-        if self.is_overflown {
-            return false;
-        }
-        let size = key.size();
-        if self.keys.insert(key) {
-            self.bytes += size;
-        }
-        if self.keys.len() + self.due.len() > CHANGES_MAX || self.bytes > CHANGES_BYTES_MAX {
-            *self = Self { is_overflown: true, ..Self::default() };
-        }
-        is_first
-    }
-
-    fn take(&mut self, limit: usize) -> Vec<RouteKey> {
-        if self.due.is_empty() {
-            self.due = self.keys.drain().collect();
-        }
-        let from = self.due.len().saturating_sub(limit);
-        let taken = self.due.split_off(from);
-        self.bytes = self.bytes.saturating_sub(taken.iter().map(RouteKey::size).sum());
-        taken
-    }
-}
-
 /// Where subscriptions of this node have changed.
-#[derive(Default)]
-pub struct Interest {
-    is_watched: AtomicBool,
-    changed: Mutex<Changed>,
-    signal: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    overflows: AtomicU64,
-}
-
-impl Interest {
-    /// Notes changes from now on. `signal` is called when the first one waits, on the thread that made it. False: somebody
-    /// watches already.
-    pub fn watch(&self, signal: impl Fn() + Send + Sync + 'static) -> bool {
-        let is_first = self.signal.set(Box::new(signal)).is_ok();
-        self.is_watched.store(true, Ordering::Release);
-        is_first
-    }
-
-    /// Whether anybody wants to know.
-    #[inline]
-    pub fn is_watched(&self) -> bool {
-        self.is_watched.load(Ordering::Relaxed)
-    }
-
-    /// Times that more changed than could be noted.
-    pub fn overflows(&self) -> u64 {
-        self.overflows.load(Ordering::Relaxed)
-    }
-
-    /// Changes that wait.
-    pub fn waiting(&self) -> usize {
-        let changed = self.changed.lock();
-        changed.keys.len() + changed.due.len()
-    }
-
-    fn note(&self, key: RouteKey) {
-        let is_first = {
-            let mut changed = self.changed.lock();
-            let was_overflown = changed.is_overflown;
-            let is_first = changed.note(key);
-            if changed.is_overflown && !was_overflown {
-                self.overflows.fetch_add(1, Ordering::Relaxed);
-            }
-            is_first
-        };
-        if is_first && let Some(signal) = self.signal.get() {
-            signal();
-        }
-    }
-}
+pub type Interest = ChangeSet<RouteKey>;
 
 impl Node {
     /// Makes or replaces a subscription of this node.
@@ -224,10 +126,7 @@ impl Node {
 
     /// Takes out at most `limit` changes, with what is so now.
     pub fn route_changes(&self, limit: usize) -> RouteChanges {
-        let (keys, is_overflown) = {
-            let mut changed = self.interest.changed.lock();
-            (changed.take(limit), std::mem::take(&mut changed.is_overflown))
-        };
+        let (keys, is_overflown) = self.interest.take(limit);
         let mut routes = Vec::with_capacity(keys.len());
         let mut keys = keys.into_iter().peekable();
         while keys.peek().is_some() {

@@ -13,7 +13,7 @@ use parking_lot::RwLockReadGuard;
 
 use super::archive::NodeArchive;
 use super::session_ref::lower;
-use super::{Node, SessionRef, SessionState};
+use super::{Node, SessionRef, SessionState, SubscriberId};
 
 impl Node {
     /// The store, if there is one.
@@ -35,6 +35,11 @@ impl Node {
             return;
         };
         let appended = store.append_changes(state.session.queue, &cx.changes);
+        let is_about_subscriptions =
+            |change: &Change| matches!(change, Change::Subscribed { .. } | Change::Unsubscribed { .. });
+        if self.kept_sessions.is_watched() && cx.changes.iter().any(is_about_subscriptions) {
+            self.note_kept_session(state);
+        }
         let mut is_promise = false;
         for change in cx.changes.drain(..) {
             is_promise |= !matches!(change, Change::Done { .. } | Change::Completed { .. });
@@ -53,10 +58,18 @@ impl Node {
     /// Writes down the session itself, after its client came or went.
     pub(super) fn record_session(&self, state: &mut SessionState) {
         let Some(store) = self.store().filter(|_| state.session.is_kept()) else { return };
+        self.note_kept_session(state);
         let appended = store.append_session(state.session.queue, &self.session_record(state));
         state.kept.session = appended.segment;
         if let Some(connection) = &mut state.session.connection {
             connection.wait_for(appended.lsn);
+        }
+    }
+
+    /// A session that lasts has come, has changed, or has ended.
+    fn note_kept_session(&self, state: &SessionState) {
+        if self.kept_sessions.is_watched() {
+            self.kept_sessions.note(SubscriberId::of(&state.session.identity));
         }
     }
 
@@ -74,6 +87,7 @@ impl Node {
         state.session.window = Inflight::default();
         state.session.pending = Pending::default();
         if state.session.is_kept() {
+            self.note_kept_session(state);
             let queue = std::mem::take(&mut state.session.queue);
             self.queues.write().remove(&queue);
             return store.end_queue(queue, &mut slots.into_iter());

@@ -108,6 +108,8 @@ pub struct Link {
     pub is_paused: bool,
     /// When it claimed its client id, in hybrid logical time.
     pub claimed_at: u64,
+    /// It has begun with a new session.
+    pub is_clean: bool,
     /// The owner is told when the socket takes more. Most connections never need that, and each event costs.
     pub is_watched: bool,
 }

@@ -19,6 +19,7 @@
 
 mod archive;
 mod batch;
+mod change_set;
 mod claims;
 pub mod events;
 mod flushing;
@@ -45,12 +46,13 @@ mod tests;
 mod writing;
 
 pub use batch::{Batch, Noted, Promise, Unwritten};
+pub use change_set::CHANGES_MAX;
 pub use claims::{Claim, Yielded};
 pub use forwarding::Awaiting;
-pub use interest::{CHANGES_MAX, Interest, LocalRoute, Members, RouteChanges, RouteKey, RoutesCursor};
+pub use interest::{Interest, LocalRoute, Members, RouteChanges, RouteKey, RoutesCursor};
 pub use keeping::QueueFigures;
 pub use link::{BufferPool, Crew, Flushed, Link, Owner};
-pub use moving::{Moving, NotTaken, Packed};
+pub use moving::{KeptSession, Moving, NotTaken, Packed};
 pub use node::{Clock, Deadline, Node};
 pub use peer::Peer;
 pub use registration::name_of;

@@ -16,20 +16,22 @@
 //! In between a message may come to both; it has one name on all nodes, by which the new node knows it. Until the last step
 //! the old node has all that it had, so what fails can begin anew.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use smallvec::SmallVec;
 
 use crate::codec::text::parse_shared_filter;
 use crate::hooks::Identity;
-use crate::message::Place;
+use crate::message::{MessageId, Place};
 use crate::protocol::{Context, Expiry, Session, SessionLimits, Subscriptions};
 use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
 use crate::settings::QueueType;
 use crate::store::bytes::Malformed;
-use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, Refusal, Store, Target};
+use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, Refusal, SessionRecord, Store, Target};
 
-use super::parcel::{Entry, Luggage, put_entry, put_luggage, read_entries, read_luggage};
+use super::parcel::{
+    Entry, Luggage, byte_of_options, options_of_byte, put_entry, put_luggage, put_record, read_entries, read_luggage,
+};
 use super::restoring::restored_will;
 use super::{Batch, Node, Receiver, SessionRef, SessionState, SubscriberId};
 
@@ -41,6 +43,18 @@ const WRITTEN_AT_ONCE: usize = 256;
 pub struct Moving {
     /// Messages that have come from the other node, in their order.
     arrived: Vec<Entry>,
+    /// Of nodes, by their numbers: what they published with a later stamp came here, whether or not it went to the old node.
+    fences: HashMap<u32, u64>,
+    /// What came here before these were known.
+    early: HashSet<MessageId>,
+}
+
+impl Moving {
+    /// Whether a message that comes from the old node came here too.
+    fn is_known(&self, message_id: MessageId) -> bool {
+        let is_behind_fence = || self.fences.get(&message_id.origin).is_some_and(|fence| message_id.stamp > *fence);
+        message_id.is_some() && (self.early.contains(&message_id) || is_behind_fence())
+    }
 }
 
 /// Why a session cannot be taken.
@@ -81,7 +95,8 @@ impl Node {
         }
         state.moving.get_or_insert_default();
         let received: Vec<u16> = state.session.received.kept().collect();
-        Some(put_luggage(&self.session_record(&state), &state.session.subscriptions, &received))
+        let subscriptions = state.session.subscriptions.iter().map(|(filter, options)| (&**filter, *options));
+        Some(put_luggage(&put_record(&self.session_record(&state)), subscriptions, &received))
     }
 
     /// Messages of a session that goes, behind the first `after`, of about so many bytes.
@@ -158,10 +173,70 @@ impl Node {
     }
 }
 
+/// What other nodes have to know of a session, to make it when this one is down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSession {
+    /// The session without what changes each time that its client comes or goes.
+    pub session: Vec<u8>,
+    /// Its subscriptions, with their options as one byte and their identifiers.
+    pub subscriptions: Vec<(String, u8, u32)>,
+}
+
+// For when the old node is down.
+impl Node {
+    /// What there is of a session that lasts. `None`: there is none.
+    pub fn kept_session(&self, id: &SubscriberId) -> Option<KeptSession> {
+        let session = self.registry.get(id)?;
+        let state = session.lock();
+        if state.is_ended || !state.session.is_kept() || state.session.expiry == Expiry::WithConnection {
+            return None;
+        }
+        let record =
+            SessionRecord { is_online: false, expires_at: 0, started_at: 0, will: None, ..self.session_record(&state) };
+        let subscriptions = state.session.subscriptions.iter();
+        let subscriptions =
+            subscriptions.map(|(filter, options)| (filter.to_string(), byte_of_options(*options), options.identifier));
+        Some(KeptSession { session: put_record(&record), subscriptions: subscriptions.collect() })
+    }
+
+    /// Makes a session from what is known of it, with an empty queue.
+    pub fn make_session(&self, cx: &mut Context, known: &KeptSession) -> Result<(), NotTaken> {
+        let subscriptions = known
+            .subscriptions
+            .iter()
+            .map(|(filter, byte, identifier)| (&**filter, options_of_byte(*byte, *identifier)));
+        let luggage = put_luggage(&known.session, subscriptions, &[]);
+        self.add_session(cx, &luggage).map(|_| ())
+    }
+
+    /// A session that was made here gets all that these nodes, by their numbers, have published since, each after its stamp;
+    /// its client comes only now. The home that it had before may have got some of that too.
+    pub fn set_fences(&self, cx: &Context, id: &SubscriberId, fences: &HashMap<u32, u64>) {
+        let Some(session) = self.registry.get(id) else { return };
+        let mut state = session.lock();
+        let early =
+            oldest_first(&state.session, cx).map(|queued| queued.message_id).filter(|id| id.is_some()).collect();
+        if let Some(moving) = &mut state.moving {
+            moving.fences.clone_from(fences);
+            moving.early = early;
+        }
+    }
+
+    /// Takes out the names of at most `limit` sessions that last of which something has changed, and whether more has than could
+    /// be noted.
+    pub fn session_changes(&self, limit: usize) -> (Vec<SubscriberId>, bool) {
+        self.kept_sessions.take(limit)
+    }
+}
+
 // What the new node does.
 impl Node {
     /// A session comes: makes it, or adds its subscriptions to the one that there is.
     pub fn take_session(&self, cx: &mut Context, bytes: &[u8]) -> Result<(), NotTaken> {
+        self.add_session(cx, bytes).map(|_| ())
+    }
+
+    fn add_session(&self, cx: &mut Context, bytes: &[u8]) -> Result<SessionRef, NotTaken> {
         let luggage = read_luggage(bytes)?;
         let record = &luggage.record;
         let id = SubscriberId { mountpoint: record.mountpoint.clone(), client_id: record.client_id.clone() };
@@ -195,8 +270,9 @@ impl Node {
             }
         }
         self.record(cx, &mut state);
+        drop(state);
         self.route_again(&session, &added);
-        Ok(())
+        Ok(session)
     }
 
     fn arriving_session(&self, cx: &mut Context, luggage: &Luggage, id: &SubscriberId) -> SessionRef {
@@ -263,6 +339,7 @@ impl Node {
         }
         let moving = state.moving.as_mut().ok_or(NotTaken::Unknown)?;
         let mut arrived = std::mem::take(&mut moving.arrived);
+        arrived.retain(|entry| !moving.is_known(entry.message_id));
         if !is_whole {
             // The names of messages are noted still, as the rest may come later.
             return Ok(());
@@ -355,7 +432,7 @@ impl Named<'_> {
                 state: EntryState::Released(*number),
                 qos: 2,
                 retain: slot.retain,
-                message_id: 0,
+                message_id: MessageId::NONE,
                 identifiers: SmallVec::new(),
                 message: None,
             },
@@ -363,7 +440,7 @@ impl Named<'_> {
                 state: EntryState::Sent(*number),
                 qos: if slot.state == InflightState::AwaitingPuback { 1 } else { 2 },
                 retain: slot.retain,
-                message_id: 0,
+                message_id: MessageId::NONE,
                 identifiers: slot.identifiers.clone(),
                 message: Some(slot.message.clone().or_else(|| cx.load(slot.place))?),
             },
@@ -374,7 +451,7 @@ impl Named<'_> {
 /// What was queued here meanwhile and did not come from the old node as well, to be written down anew behind that; and the
 /// places where all of it is now.
 fn known_messages(cx: &Context, state: &SessionState, arrived: &[Entry]) -> (Vec<Entry>, Vec<Place>) {
-    let names: HashSet<u64> = arrived.iter().map(|entry| entry.message_id).filter(|id| *id != 0).collect();
+    let names: HashSet<MessageId> = arrived.iter().map(|entry| entry.message_id).filter(|id| id.is_some()).collect();
     let mut known = Vec::new();
     let mut places = Vec::new();
     for queued in oldest_first(&state.session, cx) {

@@ -17,12 +17,13 @@ use crate::routing::Subscriber;
 use crate::settings::Settings;
 use crate::store::{Change, QueueId, Store};
 
+use super::change_set::ChangeSet;
 use super::claims::Claims;
 use super::events::{Event, EventQueue, Level};
 use super::interest::Interest;
 use super::link::Crew;
 use super::remotes::Remotes;
-use super::{Batch, Noted, Peer, Promise, Registry, RetainedStore, Router, SessionRef, SessionState};
+use super::{Batch, Noted, Peer, Promise, Registry, RetainedStore, Router, SessionRef, SessionState, SubscriberId};
 use crate::hooks::{Hooks, Identity};
 
 /// The engine's clock: milliseconds since it was made.
@@ -88,6 +89,8 @@ pub struct Node {
     pub router: RwLock<Router>,
     /// Where subscriptions have changed, for those who tell other nodes.
     pub interest: Interest,
+    /// Where sessions that last have changed.
+    pub kept_sessions: ChangeSet<SubscriberId>,
     /// Other nodes as receivers.
     pub remotes: Remotes,
     /// Who has a client id that several nodes have clients of.
@@ -144,6 +147,7 @@ impl Node {
             registry: Registry::default(),
             router: RwLock::default(),
             interest: Interest::default(),
+            kept_sessions: ChangeSet::default(),
             remotes: Remotes::default(),
             claims: Claims::default(),
             crew: OnceLock::new(),

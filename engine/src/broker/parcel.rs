@@ -3,15 +3,14 @@
 //! ```text
 //! head     version (u8), size of the session's record (varint), record, subscriptions: number, then each
 //!          filter, options (u8), identifier (varint); QoS 2 identifiers of the client: number, then each (u16)
-//! entry    flags (u8), number in the window (varint), name of the message (u64), subscription identifiers: number, then
-//!          each (varint); milliseconds since the Unix epoch when it expires, 0 for never (varint); layout (4 varints),
+//! entry    flags (u8), number in the window (varint), stamp and node of the message (2 varints), subscription identifiers:
+//!          number, then each (varint); milliseconds since the Unix epoch when it expires, 0 for never (varint); layout (4 varints),
 //!          size and bytes of the message
 //! ```
 
 use smallvec::SmallVec;
 
-use crate::message::{Head, Layout, Message, Millis, NEVER, Publication};
-use crate::protocol::Subscriptions;
+use crate::message::{Head, Layout, Message, MessageId, Millis, NEVER, Publication};
 use crate::routing::SubscriptionOptions;
 use crate::store::bytes::{Malformed, Reader, put_bytes, put_varint};
 use crate::store::{EntryState, SessionRecord, fits, put_session, read_session};
@@ -43,24 +42,43 @@ pub(super) struct Entry {
     pub state: EntryState,
     pub qos: u8,
     pub retain: bool,
-    pub message_id: u64,
+    pub message_id: MessageId,
     pub identifiers: SmallVec<[u32; 1]>,
     /// `None` where the client has it.
     pub message: Option<Message>,
 }
 
-pub(super) fn put_luggage(record: &SessionRecord, subscriptions: &Subscriptions, received: &[u16]) -> Vec<u8> {
+/// The options of a subscription as one byte, as in SUBSCRIBE.
+pub fn byte_of_options(options: SubscriptionOptions) -> u8 {
+    let mut byte = options.qos & QOS;
+    byte |= if options.no_local { NO_LOCAL } else { 0 };
+    byte | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 }
+}
+
+/// The options of a subscription from their byte.
+pub fn options_of_byte(byte: u8, identifier: u32) -> SubscriptionOptions {
+    let (no_local, retain_as_published) = (byte & NO_LOCAL != 0, byte & RETAIN_AS_PUBLISHED != 0);
+    SubscriptionOptions { qos: (byte & QOS).min(2), no_local, retain_as_published, identifier }
+}
+
+/// A session's record as bytes.
+pub(super) fn put_record(record: &SessionRecord) -> Vec<u8> {
     let mut session = Vec::new();
     put_session(&mut session, 0, record);
+    session
+}
+
+pub(super) fn put_luggage<'s>(
+    session: &[u8],
+    subscriptions: impl ExactSizeIterator<Item = (&'s str, SubscriptionOptions)>,
+    received: &[u16],
+) -> Vec<u8> {
     let mut buffer = vec![VERSION];
-    put_bytes(&mut buffer, &session);
+    put_bytes(&mut buffer, session);
     put_varint(&mut buffer, subscriptions.len() as u64);
     for (filter, options) in subscriptions {
         put_bytes(&mut buffer, filter.as_bytes());
-        let mut byte = options.qos & QOS;
-        byte |= if options.no_local { NO_LOCAL } else { 0 };
-        byte |= if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
-        buffer.push(byte);
+        buffer.push(byte_of_options(options));
         put_varint(&mut buffer, options.identifier.into());
     }
     put_varint(&mut buffer, received.len() as u64);
@@ -80,10 +98,7 @@ pub(super) fn read_luggage(bytes: &[u8]) -> Result<Luggage, Malformed> {
     for _ in 0..reader.varint()? {
         let filter = reader.text()?.into();
         let byte = reader.u8()?;
-        let identifier = reader.varint_u32()?;
-        let (no_local, retain_as_published) = (byte & NO_LOCAL != 0, byte & RETAIN_AS_PUBLISHED != 0);
-        let options = SubscriptionOptions { qos: (byte & QOS).min(2), no_local, retain_as_published, identifier };
-        subscriptions.push((filter, options));
+        subscriptions.push((filter, options_of_byte(byte, reader.varint_u32()?)));
     }
     let mut received = Vec::new();
     for _ in 0..reader.varint()? {
@@ -106,7 +121,8 @@ pub(super) fn put_entry(buffer: &mut Vec<u8>, clock: &Clock, entry: &Entry) {
     };
     buffer.push(flags | bit);
     put_varint(buffer, number);
-    buffer.extend_from_slice(&entry.message_id.to_le_bytes());
+    put_varint(buffer, entry.message_id.stamp);
+    put_varint(buffer, entry.message_id.origin.into());
     put_varint(buffer, entry.identifiers.len() as u64);
     for identifier in &entry.identifiers {
         put_varint(buffer, (*identifier).into());
@@ -133,7 +149,7 @@ pub(super) fn read_entries(bytes: &[u8], clock: &Clock) -> Result<Vec<Entry>, Ma
 fn read_entry(reader: &mut Reader<'_>, clock: &Clock) -> Result<Entry, Malformed> {
     let flags = reader.u8()?;
     let number = reader.varint()?;
-    let message_id = reader.u64()?;
+    let message_id = MessageId { stamp: reader.varint()?, origin: reader.varint_u32()? };
     let mut identifiers = SmallVec::new();
     for _ in 0..reader.varint()? {
         identifiers.push(reader.varint_u32()?);
@@ -176,19 +192,20 @@ mod tests {
 
     use super::*;
 
-    fn entry(state: EntryState, topic: &str, payload: &[u8], qos: u8, message_id: u64, expires_at: Millis) -> Entry {
+    fn entry(state: EntryState, topic: &str, payload: &[u8], qos: u8, stamp: u64, expires_at: Millis) -> Entry {
         let mut span = Vec::new();
         let layout = Publication::compose(&mut span, topic.as_bytes(), &[], payload);
         let head = Head { layout, qos, retain: true, expires_at, origin: 0 };
         let is_here = !matches!(state, EntryState::Released(_));
         let message = is_here.then(|| Message::keep(&Publication { head, span: &span }));
+        let message_id = MessageId { origin: 5, stamp };
         Entry { state, qos, retain: false, message_id, identifiers: SmallVec::from_slice(&[3, 70_000]), message }
     }
 
     proptest! {
         #[test]
         fn messages_come_back_as_they_were(
-            topic in "[a-zäß/]{1,40}", payload: Vec<u8>, qos in 1..=2_u8, message_id: u64, number in 1..u64::MAX,
+            topic in "[a-zäß/]{1,40}", payload: Vec<u8>, qos in 1..=2_u8, stamp: u64, number in 1..u64::MAX,
             kind in 0..3_u8, expires_in in proptest::option::of(1..1_000_000_u64),
         ) {
             let clock = Clock::start();
@@ -198,7 +215,7 @@ mod tests {
                 _ => EntryState::Released(number),
             };
             let expires_at = expires_in.map_or(NEVER, |after| clock.now() + after);
-            let given = entry(state, &topic, &payload, qos, message_id, expires_at);
+            let given = entry(state, &topic, &payload, qos, stamp, expires_at);
             let mut bytes = Vec::new();
             put_entry(&mut bytes, &clock, &given);
             put_entry(&mut bytes, &clock, &given);

@@ -9,14 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::codec::text::validate_topic_name;
-use crate::message::Place;
+use crate::message::{MessageId, Place};
 use crate::metrics::Counter;
 use crate::peer::{Forwarded, Messages, PeerId, PeerLink, Taken};
 use crate::protocol::{Context, Outgoing};
 use crate::store::Lsn;
 
 use super::events::{Event, Level};
-use super::remotes::{message_id, number_of};
 use super::writing::Progress;
 use super::{Batch, Node, Noted, Promise};
 
@@ -127,7 +126,7 @@ impl Node {
         let of = messages.clone().filter(Forwarded::is_reliable).count() as u32;
         let begun = self.begun(from, seq);
         batch.begin_progress((seq > 0).then(|| progress_of(from, seq, of)));
-        let origin = number_of(&from.name);
+        let origin = MessageId::origin_of(&from.name);
         let mut ordinal = 0;
         for message in messages {
             ordinal += u32::from(message.is_reliable());
@@ -135,7 +134,7 @@ impl Node {
             if is_known || !is_for_here(&message) {
                 continue;
             }
-            batch.set_ordinal(ordinal, message_id(origin, message.stamp));
+            batch.set_ordinal(ordinal, MessageId { origin, stamp: message.stamp });
             if *mountpoint != *message.mountpoint {
                 mountpoint = message.mountpoint.into();
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::SessionRef;
+use super::change_set::Named;
 use crate::hooks::Identity;
 
 /// Name of a session: client ids are unique within a mountpoint.
@@ -16,6 +17,12 @@ pub struct SubscriberId {
     pub mountpoint: Arc<str>,
     /// Client id.
     pub client_id: Arc<str>,
+}
+
+impl Named for SubscriberId {
+    fn name_len(&self) -> usize {
+        self.client_id.len()
+    }
 }
 
 impl SubscriberId {

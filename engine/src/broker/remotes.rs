@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::codec::text::validate_topic_filter;
-use crate::message::Millis;
+use crate::message::{MessageId, Millis};
 use crate::peer::PeerLink;
 use crate::protocol::Session;
 use crate::routing::{RemoteMembers, Subscriber, SubscriptionOptions};
@@ -62,17 +62,6 @@ impl RouteOfPeer {
     }
 }
 
-/// A number for the name of a node, the same everywhere (FNV-1a).
-pub(super) fn number_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// The name of a message by the node where it was published and its stamp there, the same on all nodes; never 0.
-#[inline]
-pub(super) fn message_id(origin: u64, stamp: u64) -> u64 {
-    (origin ^ stamp.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1)
-}
-
 /// Messages for a node that were dropped since that was told last.
 #[derive(Debug, Default)]
 struct Overflown {
@@ -89,7 +78,7 @@ pub struct Remotes {
     changing: Mutex<()>,
     overflown: Mutex<HashMap<u64, Overflown>>,
     last_stamp: AtomicU64,
-    own_name: AtomicU64,
+    own_origin: AtomicU32,
     /// Batches that this node had begun to write down when it ended, and how many messages of them are there, by the peer.
     pub(super) begun: Mutex<HashMap<Arc<str>, (u64, u32)>>,
     pub(super) receipts: Mutex<Vec<Receipt>>,
@@ -128,13 +117,13 @@ impl Remotes {
 
     /// This node has a name, from which it names messages.
     pub fn set_own_name(&self, name: &str) {
-        self.own_name.store(number_of(name), Ordering::Relaxed);
+        self.own_origin.store(MessageId::origin_of(name), Ordering::Relaxed);
     }
 
     /// The name of a message of this node, by its stamp.
     #[inline]
-    pub(super) fn own_message_id(&self, stamp: u64) -> u64 {
-        message_id(self.own_name.load(Ordering::Relaxed), stamp)
+    pub(super) fn own_message_id(&self, stamp: u64) -> MessageId {
+        MessageId { origin: self.own_origin.load(Ordering::Relaxed), stamp }
     }
 
     /// Another node has given this stamp: what happens here from now on is later.

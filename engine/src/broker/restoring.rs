@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::codec::text::parse_shared_filter;
 use crate::hooks::Identity;
-use crate::message::{Head, Message, Millis, NEVER, Place, Publication};
+use crate::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Expiry, Session, SessionLimits, Will};
 use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
@@ -154,7 +154,7 @@ fn waiting(entries: &[RecoveredEntry], queue_type: QueueType) -> Pending {
         retain: entry.retain,
         is_changed: false,
         identifiers: entry.identifiers.clone(),
-        message_id: 0,
+        message_id: MessageId::NONE,
     });
     let messages: VecDeque<Queued> = match queue_type {
         QueueType::Fifo => queued.collect(),

@@ -14,7 +14,7 @@ use crate::codec::{
     decode, next_frame,
 };
 use crate::hooks::{Hooks, Identity};
-use crate::message::{Head, Message, Millis, NEVER, Place, Publication, Retained};
+use crate::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use crate::protocol::connect::{Admission, Registration, admit};
 use crate::protocol::{Connection, Context, Ending, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step};
 use crate::routing::SubscriptionOptions;
@@ -182,7 +182,7 @@ impl Broker {
         for broker in brokers {
             broker.node.refresh(&mut broker.cx);
             let mut batch = Batch::for_peers();
-            batch.set_ordinal(0, number | 1 << 63);
+            batch.set_ordinal(0, MessageId { origin: 7, stamp: number });
             let outgoing =
                 Outgoing { publication: Publication { head, span: &span }, message: None, place: Place::NONE };
             batch.add(&broker.node, &mut broker.cx, &[], &"".into(), outgoing, Promise::default());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::message::{Head, Millis, Place, Retained};
+use crate::message::{Head, MessageId, Millis, Place, Retained};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Outgoing};
 use crate::routing::{Delivery, Route, SubscriptionOptions};
@@ -32,8 +32,8 @@ pub(super) struct Letter<'a> {
     pub received: Option<(QueueId, u16)>,
     /// Of a message from another node: how many of its batch that count have come with it.
     pub ordinal: u32,
-    /// The same on all nodes that the message goes to; 0 where it goes to none.
-    pub message_id: u64,
+    /// What it is called on all nodes that it goes to.
+    pub message_id: MessageId,
 }
 
 impl Letter<'_> {

@@ -324,6 +324,7 @@ impl Worker {
             is_paused: false,
             is_watched: false,
             claimed_at: registration.stamp,
+            is_clean: registration.clean_start,
         };
         let connection = Box::new(Connection::new(registration, &self.cx.settings, self.cx.now));
         let silence_max = connection.silence_max_ms();

@@ -36,6 +36,8 @@ pub enum Notice {
     TurnedAway(TurnedAway),
     /// What this node subscribes to has changed.
     RoutesChanged,
+    /// Sessions that last have changed.
+    SessionsChanged,
 }
 
 impl Notice {
@@ -47,7 +49,7 @@ impl Notice {
     /// cannot keep out that a link has changed.
     fn share(&self) -> usize {
         match self {
-            Self::Changed { .. } | Self::RoutesChanged => 1,
+            Self::Changed { .. } | Self::RoutesChanged | Self::SessionsChanged => 1,
             Self::Message { .. } => 2,
             Self::TurnedAway(_) => 16,
         }
@@ -61,6 +63,8 @@ struct Waiting {
     dropped: u64,
     /// Routes have changed: it takes no room, so it is never dropped.
     have_routes_changed: bool,
+    /// The same for sessions.
+    have_sessions_changed: bool,
     /// The descriptor is readable.
     is_signalled: bool,
 }
@@ -122,6 +126,13 @@ impl Notices {
         waiting.signal(&self.writer);
     }
 
+    /// Adds [`Notice::SessionsChanged`], once.
+    pub fn sessions_changed(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.have_sessions_changed = true;
+        waiting.signal(&self.writer);
+    }
+
     /// Takes at most `limit` notices, oldest first; the descriptor is quiet when none is left.
     pub fn drain(&self, limit: usize) -> Vec<Notice> {
         let mut waiting = self.waiting.lock();
@@ -129,10 +140,14 @@ impl Notices {
         if limit > 0 && std::mem::take(&mut waiting.have_routes_changed) {
             taken.push(Notice::RoutesChanged);
         }
+        if limit > taken.len() && std::mem::take(&mut waiting.have_sessions_changed) {
+            taken.push(Notice::SessionsChanged);
+        }
         let count = (limit - taken.len()).min(waiting.notices.len());
         taken.extend(waiting.notices.drain(..count));
         waiting.bytes -= taken.iter().map(Notice::size).sum::<usize>();
-        if waiting.notices.is_empty() && !waiting.have_routes_changed && waiting.is_signalled {
+        let is_quiet = !waiting.have_routes_changed && !waiting.have_sessions_changed;
+        if waiting.notices.is_empty() && is_quiet && waiting.is_signalled {
             waiting.is_signalled = false;
             let read = (&self.reader).read(&mut [0; 8]);
             debug_assert!(matches!(read, Ok(1)));

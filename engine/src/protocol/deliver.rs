@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::codec::{QoS, encode_pubrel};
 use crate::hooks::Hooks;
-use crate::message::{Message, Millis, Place, Publication, Retained};
+use crate::message::{Message, MessageId, Millis, Place, Publication, Retained};
 use crate::metrics::{Counter, Reasoned, Tally, Versioned};
 use crate::queue::{Full, InflightState, Queued, packet_id};
 use crate::routing::Delivery;
@@ -125,7 +125,8 @@ impl Session {
         if place.is_stored() && self.is_kept() && qos > 0 {
             cx.changes.push(Change::Queued { slot, qos, retain: true, identifiers: identifiers.clone() });
         }
-        let queued = Queued { message, place, size, qos, retain: true, is_changed: false, identifiers, message_id: 0 };
+        let message_id = MessageId::NONE;
+        let queued = Queued { message, place, size, qos, retain: true, is_changed: false, identifiers, message_id };
         let can_send = self.pending.is_empty() && self.resend.0.is_empty() && !self.is_rewritten(cx);
         if can_send && self.has_room_for(cx, qos) {
             self.send_queued(cx, queued);

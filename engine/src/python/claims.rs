@@ -32,8 +32,6 @@ impl ClaimRequest {
 
 /// Mountpoint, client id, stamp, clean start.
 pub type ClaimTuple = (String, String, u64, bool);
-/// Mountpoint, client id, stamp.
-pub type ClaimedTuple = (String, String, u64);
 
 /// Gives way to claims of another node; what each has found.
 pub fn give_way(
@@ -58,12 +56,12 @@ pub fn give_way(
 }
 
 /// The connections that claimed their client ids at a stamp or later.
-pub fn claims_since(node: &Node, stamp: u64) -> Vec<ClaimedTuple> {
+pub fn claims_since(node: &Node, stamp: u64) -> Vec<ClaimTuple> {
     let claims = node.claims_since(stamp);
-    let told = claims.iter().filter(|(session, _)| session.is_announced() && session.main().is_none());
-    told.map(|(session, stamp)| {
+    let told = claims.iter().filter(|(session, ..)| session.is_announced() && session.main().is_none());
+    told.map(|(session, stamp, is_clean)| {
         let id = session.subscriber_id();
-        (id.mountpoint.to_string(), id.client_id.to_string(), *stamp)
+        (id.mountpoint.to_string(), id.client_id.to_string(), *stamp, *is_clean)
     })
     .collect()
 }

@@ -75,6 +75,9 @@ records! {
     /// What this node subscribes to has changed.
     RoutesChanged {
     }
+    /// Sessions that last have changed.
+    SessionsChanged {
+    }
     /// A node, or something else, was not let in.
     PeerRefused {
         listener: String,
@@ -236,6 +239,9 @@ impl Cluster {
         let peers = Peers::start(identity, options, Arc::new(boundary)).map_err(to_python)?;
         let notices = Arc::clone(&self.notices);
         node.interest.watch(move || notices.routes_changed());
+        let notices = Arc::clone(&self.notices);
+        node.kept_sessions.watch(move || notices.sessions_changed());
+        node.kept_sessions.set_watched(false);
         self.peers.set(peers).map_err(|_| again())
     }
 
@@ -519,6 +525,7 @@ fn notice_to_python(py: Python<'_>, notice: Notice) -> PyResult<Py<PyAny>> {
             Py::new(py, event)?.into_any()
         }
         Notice::RoutesChanged => Py::new(py, RoutesChanged {})?.into_any(),
+        Notice::SessionsChanged => Py::new(py, SessionsChanged {})?.into_any(),
         Notice::TurnedAway(visitor) => {
             let event = PeerRefused {
                 listener: visitor.listener.to_string(),

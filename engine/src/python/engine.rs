@@ -21,11 +21,11 @@ use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 use crate::store::Store;
 
-use super::claims::{self, ClaimTuple, ClaimedTuple};
+use super::claims::{self, ClaimTuple};
 use super::cluster::{self, Cluster, ClusterListenerInfo, LinkTls, PeerInfo, RouteName, RouteTuple};
 use super::events;
 use super::listeners::{self, Wanted};
-use super::moving::PackedTuple;
+use super::moving::{KeptTuple, PackedTuple};
 use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
 use super::store::{self, StoreSummary, store_error};
@@ -678,8 +678,12 @@ impl Engine {
         py.detach(|| self.work(|node, cx, batch| claims::give_way(node, cx, batch, claims, wins_ties)))
     }
 
-    fn claims_since(&self, py: Python<'_>, stamp: u64) -> Vec<ClaimedTuple> {
+    fn claims_since(&self, py: Python<'_>, stamp: u64) -> Vec<ClaimTuple> {
         py.detach(|| claims::claims_since(&self.node, stamp))
+    }
+
+    fn observe_stamp(&self, stamp: u64) {
+        self.node.observe_stamp(stamp);
     }
 
     fn stamp(&self) -> u64 {
@@ -725,6 +729,28 @@ impl Engine {
     #[pyo3(signature = (mountpoint, client_id, *, whole))]
     fn finish_move(&self, py: Python<'_>, mountpoint: &str, client_id: &str, whole: bool) -> PyResult<()> {
         self.finish(py, mountpoint, client_id, whole)
+    }
+
+    #[pyo3(signature = (*, watched))]
+    fn watch_sessions(&self, watched: bool) {
+        self.node.kept_sessions.set_watched(watched);
+    }
+
+    #[pyo3(signature = (limit=1_000))]
+    fn session_changes(&self, limit: usize) -> (Vec<(String, String)>, bool) {
+        self.changes_of_sessions(limit)
+    }
+
+    fn kept_session(&self, py: Python<'_>, mountpoint: &str, client_id: &str) -> Option<KeptTuple> {
+        self.kept(py, mountpoint, client_id)
+    }
+
+    fn make_session(&self, py: Python<'_>, session: Vec<u8>, subscriptions: Vec<(String, u8, u32)>) -> PyResult<()> {
+        self.make(py, session, subscriptions)
+    }
+
+    fn set_fences(&self, py: Python<'_>, sessions: Vec<(String, String)>, fences: Vec<(String, u64)>) {
+        self.fence(py, sessions, fences);
     }
 
     fn pass_turns(&self, py: Python<'_>, timeout_ms: u64) -> bool {

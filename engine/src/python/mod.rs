@@ -59,6 +59,7 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cluster::PeerState>()?;
     module.add_class::<cluster::PeerRefused>()?;
     module.add_class::<cluster::RoutesChanged>()?;
+    module.add_class::<cluster::SessionsChanged>()?;
     module.add("StoreError", module.py().get_type::<store::StoreError>())?;
     module.add_class::<store::StoreSummary>()?;
     module.add_class::<store::StoreDamage>()?;

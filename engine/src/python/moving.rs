@@ -6,7 +6,8 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::broker::{NotTaken, SubscriberId};
+use crate::broker::{KeptSession, NotTaken, SubscriberId};
+use crate::message::MessageId;
 use crate::store::{Owner, Refusal};
 
 use super::engine::Engine;
@@ -14,6 +15,9 @@ use super::store::store_error;
 
 /// Some messages, how many there are up to their end, and whether that are all.
 pub type PackedTuple = (Py<PyBytes>, usize, bool);
+
+/// A session without its messages, and its subscriptions.
+pub type KeptTuple = (Py<PyBytes>, Vec<(String, u8, u32)>);
 
 fn id_of(mountpoint: &str, client_id: &str) -> SubscriberId {
     SubscriberId { mountpoint: mountpoint.into(), client_id: client_id.into() }
@@ -79,6 +83,33 @@ impl Engine {
                     } else {
                         node.abandon_move(&id);
                     }
+                }
+            });
+        });
+    }
+
+    pub(super) fn changes_of_sessions(&self, limit: usize) -> (Vec<(String, String)>, bool) {
+        let (ids, is_overflown) = self.node.session_changes(limit);
+        let told = ids.into_iter().map(|id| (id.mountpoint.to_string(), id.client_id.to_string()));
+        (told.collect(), is_overflown)
+    }
+
+    pub(super) fn kept(&self, py: Python<'_>, mountpoint: &str, client_id: &str) -> Option<KeptTuple> {
+        let kept = py.detach(|| self.node.kept_session(&id_of(mountpoint, client_id)))?;
+        Some((PyBytes::new(py, &kept.session).unbind(), kept.subscriptions))
+    }
+
+    pub(super) fn make(&self, py: Python<'_>, session: Vec<u8>, subscriptions: Vec<(String, u8, u32)>) -> PyResult<()> {
+        let known = KeptSession { session, subscriptions };
+        py.detach(|| self.work(|node, cx, _| node.make_session(cx, &known))).map_err(error_of)
+    }
+
+    pub(super) fn fence(&self, py: Python<'_>, sessions: Vec<(String, String)>, fences: Vec<(String, u64)>) {
+        let fences = fences.into_iter().map(|(node, stamp)| (MessageId::origin_of(&node), stamp)).collect();
+        py.detach(|| {
+            self.work(|node, cx, _| {
+                for (mountpoint, client_id) in sessions {
+                    node.set_fences(cx, &id_of(&mountpoint, &client_id), &fences);
                 }
             });
         });

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use crate::message::{Message, Place};
+use crate::message::{Message, MessageId, Place};
 use crate::settings::QueueType;
 
 /// A message that waits for a client.
@@ -24,15 +24,24 @@ pub struct Queued {
     pub is_changed: bool,
     /// Subscription identifiers of this delivery.
     pub identifiers: SmallVec<[u32; 1]>,
-    /// The same on all nodes to which the message went; 0 where that is of no importance.
-    pub message_id: u64,
+    /// What it is called on all nodes to which it went.
+    pub message_id: MessageId,
 }
 
 impl Queued {
     /// A message in memory.
     pub fn new(message: Message, place: Place, qos: u8, retain: bool, identifiers: SmallVec<[u32; 1]>) -> Self {
         let size = message.size() as u32;
-        Self { message: Some(message), place, size, qos, retain, is_changed: false, identifiers, message_id: 0 }
+        Self {
+            message: Some(message),
+            place,
+            size,
+            qos,
+            retain,
+            is_changed: false,
+            identifiers,
+            message_id: MessageId::NONE,
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -107,7 +116,7 @@ impl Pending {
     }
 
     /// Says which message it is that was queued last.
-    pub fn name_last(&mut self, message_id: u64, policy: QueueType) {
+    pub fn name_last(&mut self, message_id: MessageId, policy: QueueType) {
         let last = match policy {
             QueueType::Fifo => self.messages.back_mut(),
             QueueType::Lifo => self.messages.front_mut(),

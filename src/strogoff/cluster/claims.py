@@ -25,7 +25,14 @@ RETRY_S: Final = 1.0
 SERVER_UNAVAILABLE: Final = 0x88
 
 Claim: TypeAlias = tuple[str, str, int, bool]
+Session: TypeAlias = tuple[str, str]
 StartTask: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
+
+_REFUSALS: Final = {
+    "newer": "another node has a later connection with this client id",
+    "silent": "another node does not answer, try again",
+}
+"""Answers that refuse a claim, and what the client is told."""
 
 _log = get_logger("cluster.claims")
 
@@ -39,7 +46,7 @@ class EngineClaims(Protocol):
     def give_way(self, claims: Sequence[Claim], *, wins_ties: bool) -> Sequence[str]:
         """Give way to claims of another node; what each has found."""
 
-    def claims_since(self, stamp: int) -> list[tuple[str, str, int]]:
+    def claims_since(self, stamp: int) -> list[Claim]:
         """The connections that claimed their client ids at a stamp or later."""
 
     def stamp(self) -> int:
@@ -59,6 +66,13 @@ class SessionMoves(Protocol):
         """Bring sessions of a node here; those that could not be."""
 
 
+class SessionHomes(Protocol):
+    """What is needed of the records."""
+
+    async def settle(self, sessions: Sequence[tuple[tuple[str, str], bool]]) -> None:
+        """No node that can be reached has these sessions, each with whether its client starts clean."""
+
+
 class Claims:
     """The claims of one node. `reachable`: the nodes that have to be asked. `timeout_s`: how long one may take."""
 
@@ -70,6 +84,7 @@ class Claims:
         requests: Requests,
         reachable: Callable[[], Sequence[str]],
         moves: "SessionMoves",
+        homes: "SessionHomes",
         timeout_s: float,
         start_task: StartTask,
     ) -> None:
@@ -78,65 +93,62 @@ class Claims:
         self._requests = requests
         self._reachable = reachable
         self._moves = moves
+        self._homes = homes
         self._timeout_s = timeout_s
         self._start_task = start_task
         self._told_until: dict[str, int] = {}
         """For each node out of reach: up to which stamp it has heard of all claims."""
+        self.refused = 0
+        """Clients that were refused since their client id or their session could not be had."""
         requests.serve("claim", self._asked)
 
     # -- what happens around it ------------------------------------------------------------------------------
 
     def reachable(self, node: str) -> None:
         """A node can be reached: it hears what was claimed while it could not be."""
-        self._engine.ask_about_claims(asked=True)
         self._start_task(self._tell_held(node), f"claims for {node}")
 
     def unreachable(self, node: str) -> None:
         """A node cannot be reached any more."""
         self._told_until.setdefault(node, max(self._engine.stamp() - MARGIN, 0))
-        self._engine.ask_about_claims(asked=bool(self._reachable()))
 
     def keep(self, nodes: Collection[str]) -> None:
         """The other members are these."""
         for node in set(self._told_until) - set(nodes):
             del self._told_until[node]
-        self._engine.ask_about_claims(asked=bool(self._reachable()))
+        self._engine.ask_about_claims(asked=bool(nodes))
 
     # -- claims of this node ---------------------------------------------------------------------------------
 
     def handle(self, requests: Sequence[ClaimRequest]) -> None:
         """Clients of this node wait for what the others say."""
-        nodes = self._reachable()
-        if not nodes:
-            self._engine.resolve_all([(request.ticket, Verdict.allow()) for request in requests])
-            return
-        self._start_task(self._decide(requests, nodes), "claims")
+        self._start_task(self._decide(requests), "claims")
 
-    async def _decide(self, requests: Sequence[ClaimRequest], nodes: Sequence[str]) -> None:
+    async def _decide(self, requests: Sequence[ClaimRequest]) -> None:
+        nodes = self._reachable()
         claims = [(each.mountpoint, each.client_id, each.stamp, each.clean_start) for each in requests]
-        await self._moves.at_rest((each.mountpoint, each.client_id) for each in requests)
+        await self._moves.at_rest(claim[:2] for claim in claims)
         found = await asyncio.gather(*(self._ask(node, claims) for node in nodes))
-        refused: dict[int, str] = {}
-        for number in range(len(requests)):
-            said = {answers[number] for answers in found}
-            if "newer" in said:
-                refused[number] = "another node has a later connection with this client id"
-            elif "silent" in said:
-                refused[number] = "another node does not answer, try again"
-        for node, answers in zip(nodes, found, strict=True):
-            kept = {
-                claims[number][:2]: number
-                for number, answer in enumerate(answers)
-                if answer == "kept" and number not in refused
-            }
-            if kept:
-                for session in await self._moves.bring(node, kept):
-                    refused[kept[session]] = "the session is on another node and could not be brought here, try again"
+        refused: dict[Session, str] = {}
+        holders: dict[str, list[Session]] = {}
+        without_holder: list[tuple[Session, bool]] = []
+        for number, claim in enumerate(claims):
+            session, said = claim[:2], [answers[number] for answers in found]
+            reason = next((reason for word, reason in _REFUSALS.items() if word in said), None)
+            if reason is not None:
+                refused[session] = reason
+            elif "kept" not in said:
+                without_holder.append((session, claim[3]))
+            for node, word in zip(nodes, said, strict=True):
+                if word == "kept" and reason is None:
+                    holders.setdefault(node, []).append(session)
+        await self._homes.settle(without_holder)
+        for node, sessions in holders.items():
+            for session in await self._moves.bring(node, sessions):
+                refused[session] = "the session is on another node and could not be brought here, try again"
+        self.refused += len(refused)
         self._engine.resolve_all(
-            [
-                (request.ticket, Verdict.deny(SERVER_UNAVAILABLE, reason) if reason else Verdict.allow())
-                for request, reason in ((request, refused.get(number)) for number, request in enumerate(requests))
-            ]
+            [(each.ticket, _verdict(refused.get((each.mountpoint, each.client_id)))) for each in requests]
         )
 
     async def _ask(self, node: str, claims: Sequence[Claim]) -> list[str]:
@@ -160,8 +172,7 @@ class Claims:
         """Tell a node of the connections of which it has not heard."""
         since = self._told_until.pop(node, 0)
         while node in self._reachable():
-            held = await asyncio.to_thread(self._engine.claims_since, since)
-            claims = [(mountpoint, client_id, stamp, False) for mountpoint, client_id, stamp in held]
+            claims = await asyncio.to_thread(self._engine.claims_since, since)
             try:
                 for begin in range(0, len(claims), CLAIMS_A_MESSAGE):
                     part = claims[begin : begin + CLAIMS_A_MESSAGE]
@@ -175,6 +186,10 @@ class Claims:
             else:
                 return
         self._told_until[node] = min(since, self._told_until.get(node, since))
+
+
+def _verdict(refusal: str | None) -> Verdict:
+    return Verdict.allow() if refusal is None else Verdict.deny(SERVER_UNAVAILABLE, refusal)
 
 
 def _found(answer: dict[str, Any], count: int) -> list[str]:

@@ -82,6 +82,12 @@ class EngineMoves(Protocol):
     def lane_taken(self, peer: str, position: int) -> bool:
         """Whether the peer has taken it up to there."""
 
+    def stamp(self) -> int:
+        """The stamp of something that happens now."""
+
+    def observe_stamp(self, stamp: int) -> None:
+        """Another node has given this stamp."""
+
     def store_write(self, changes: Sequence[tuple[bytes, bytes | None]], *, wait: bool = False) -> None:
         """Write rows."""
 
@@ -128,6 +134,8 @@ class Moves:
         self._coming: set[SubscriberId] = set()
         self._going: dict[SubscriberId, str] = {}
         self._packed: dict[SubscriberId, _Packed] = {}
+        self.come = self.gone = self.failed = 0
+        """Sessions that have come from other nodes, gone to them, and could not be brought here."""
         for kind, handler in (
             ("move begin", self._asked_to_begin),
             ("move next", self._asked_for_messages),
@@ -146,6 +154,10 @@ class Moves:
         staying = [session for session, to in self._going.items() if to == node]
         self._engine.abandon_moves(staying)
         self._forget(staying)
+
+    def is_going(self, session: SubscriberId) -> bool:
+        """Whether a session is on its way to another node."""
+        return session in self._going
 
     async def at_rest(self, sessions: Iterable[tuple[str, str]]) -> None:
         """Wait until none of these sessions is on its way to another node. Gives up after a while."""
@@ -169,12 +181,15 @@ class Moves:
                 failed.update(await self._bring(node, free))
             finally:
                 self._coming.difference_update(free)
+        self.failed += len(failed)
         return failed if node in self._reachable() else set()
 
     async def _bring(self, node: str, wanted: Sequence[SubscriberId]) -> set[SubscriberId]:
         coming: list[SubscriberId] = []
         try:
             answer = await self._ask(node, "begin", wanted)
+            # What is written of the sessions from now on is later than what the old node has written.
+            self._engine.observe_stamp(int(answer["stamp"]))
             packed = _packed_sessions(answer, len(wanted))
             busy = {session for session, data in zip(wanted, packed, strict=True) if data == "busy"}
             for session, data in zip(wanted, packed, strict=True):
@@ -183,7 +198,7 @@ class Moves:
                     coming.append(session)
             if not coming:
                 return busy
-            await self._fence(node)
+            await self.fence(node)
             until = {session: await self._fetch(node, session, 0) for session in coming}
             await self._ask(node, "close", coming)
             for session in coming:
@@ -197,6 +212,7 @@ class Moves:
             )
             await self._give_up(node, coming)
             return set(wanted)
+        self.come += len(coming)
         _log.info("sessions have come", node=node, sessions=len(coming))
         return busy
 
@@ -233,28 +249,31 @@ class Moves:
                 raise ValueError("an answer without messages")
             after = until
 
-    async def _fence(self, old: str) -> None:
-        """Return when all nodes route to this one what is for its subscribers, and the old one has what they had sent
-        to it alone. Raises `NoAnswerError`, `RemoteError` and `TimeoutError`.
+    async def fence(self, old: str | None) -> list[tuple[str, int]]:
+        """Return when all nodes route to this one what is for its subscribers, and the old node has what they had sent
+        to it alone. The nodes, each with a stamp after which that is so. Raises `RemoteError` and `TimeoutError`.
         """
         self._routes.changed()
-        nodes = self._reachable()
         async with asyncio.timeout(self._timeout_s):
-            await asyncio.gather(*(self._fence_of(node, old) for node in nodes), self._passed(old))
+            stamps = await asyncio.gather(*(self._fence_of(node, old) for node in self._reachable()))
+            await self._passed(old)
+        return [(self._name, self._engine.stamp()), *(stamp for stamp in stamps if stamp is not None)]
 
-    async def _fence_of(self, node: str, old: str) -> None:
-        await _until(lambda: self._routes.position(node) is not None)
+    async def _fence_of(self, node: str, old: str | None) -> tuple[str, int] | None:
+        await _until(lambda: self._routes.position(node) is not None or node not in self._reachable())
         payload = {"position": self._routes.position(node), "to": old}
         try:
-            await self._requests.ask(node, "fence", payload, timeout_s=self._timeout_s)
-        except NoAnswerError:
+            answer = await self._requests.ask(node, "fence", payload, timeout_s=self._timeout_s)
+            return node, int(answer["stamp"])
+        except (NoAnswerError, RemoteError) as error:
             if node in self._reachable():
-                raise
+                raise RemoteError(f"{node} has not heard of the subscriptions: {error}") from None
+            return None
 
-    async def _passed(self, old: str) -> None:
+    async def _passed(self, old: str | None) -> None:
         """What this node has for the old one has come there."""
         await asyncio.to_thread(self._engine.pass_turns, TURN_MS)
-        if old != self._name:
+        if old is not None and old != self._name:
             filled = self._engine.lane_filled(old)
             await _until(lambda: self._engine.lane_taken(old, filled))
 
@@ -287,7 +306,7 @@ class Moves:
             if data is not None:
                 self._going[session] = node
             answer.append(None if data is None else _text(data))
-        return {"sessions": answer}
+        return {"sessions": answer, "stamp": self._engine.stamp()}
 
     async def _asked_for_messages(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         (session,) = self._on_their_way(node, {"sessions": [payload.get("session")]})
@@ -313,6 +332,7 @@ class Moves:
         gone = self._on_their_way(node, payload)
         self._engine.end_moves(gone)
         self._forget(gone)
+        self.gone += len(gone)
         _log.info("sessions have gone", node=node, sessions=len(gone))
         return {}
 
@@ -324,7 +344,7 @@ class Moves:
 
     async def _asked_for_fence(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         position, old = payload.get("position"), payload.get("to")
-        if not isinstance(position, list) or len(position) != 2 or not isinstance(old, str):
+        if not isinstance(position, list) or len(position) != 2 or not isinstance(old, str | None):
             raise RemoteError("a fence that cannot be read")
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -332,7 +352,7 @@ class Moves:
                 await self._passed(old)
         except TimeoutError:
             raise RemoteError(f"{self._name} has not heard of all subscriptions in time") from None
-        return {}
+        return {"stamp": self._engine.stamp()}
 
     def _on_their_way(self, node: str, payload: dict[str, Any]) -> list[SubscriberId]:
         """The sessions of a request. Raises `RemoteError` if one is not on its way to the node."""

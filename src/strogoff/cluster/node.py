@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
-from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged
-from strogoff.cluster.claims import Claims
+from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged, SessionsChanged
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
-from strogoff.cluster.merge import by_prefix
+from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
-from strogoff.cluster.moves import Moves
+from strogoff.cluster.records import SUBSCRIBERS_PREFIX
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
 from strogoff.cluster.routes import Routes, is_about_routes
+from strogoff.cluster.sessions import Sessions
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
 from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
+from strogoff.observe.metrics import Series
 
 __all__ = ["ClusterError", "ClusterNode", "Link", "MemberView"]
 
@@ -34,7 +35,6 @@ PROTOCOL: Final = 1
 DEFAULT_PORT: Final = 44053
 JOIN_TIMEOUT_S: Final = 30.0
 LINK_TIMEOUT_S: Final = 10.0
-MOVE_TIMEOUT_S: Final = 10.0
 LOOK_S: Final = 0.05
 EVENTS_A_TURN_MAX: Final = 1_024
 
@@ -97,8 +97,7 @@ class ClusterNode:
         self._knows_removal = False
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
-        self._claims: Claims | None = None
-        self._moves: Moves | None = None
+        self._sessions: Sessions | None = None
         self._routes = Routes(engine, lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -116,27 +115,20 @@ class ClusterNode:
             members=[self._identity.actor],
             rows=rows,
             unwritten=unwritten,
-            merge=by_prefix({MEMBERS_PREFIX: merged}),
+            merge=by_prefix({MEMBERS_PREFIX: merged, SUBSCRIBERS_PREFIX: subscriptions}),
             hooks=hooks,
         )
         self._requests = Requests(self._send_control, tasks)
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
-        self._moves = Moves(
+        self._sessions = Sessions(
             self._engine,
             self._name,
+            metadata=self._metadata,
             requests=self._requests,
             routes=self._routes,
             reachable=self.reachable,
-            timeout_s=MOVE_TIMEOUT_S,
-        )
-        self._claims = Claims(
-            self._engine,
-            self._name,
-            requests=self._requests,
-            reachable=self.reachable,
-            moves=self._moves,
-            timeout_s=self._terms.link_timeout_s,
+            answer_timeout_s=self._terms.link_timeout_s,
             start_task=lambda work, name: tasks.create_task(work, name=name),
         )
         self._metadata.watch(MEMBERS_PREFIX, self._members_changed)
@@ -158,7 +150,8 @@ class ClusterNode:
             # A full store must not keep the node from serving its clients.
             tasks.create_task(self._write_own_record(), name="own record")
         self._follow_members()
-        return [task, tasks.create_task(self._routes.run(), name="routes")]
+        running = (("routes", self._routes.run()), ("sessions", self.sessions.run()))
+        return [task, *(tasks.create_task(work, name=name) for name, work in running)]
 
     def end(self) -> None:
         """Stop listening to the links. The engine ends them."""
@@ -209,16 +202,14 @@ class ClusterNode:
         return self._requests
 
     @property
-    def claims(self) -> Claims:
-        """Who has which client id."""
-        assert self._claims is not None, "the node has begun"
-        return self._claims
+    def sessions(self) -> Sessions:
+        """The sessions of the cluster."""
+        assert self._sessions is not None, "the node has begun"
+        return self._sessions
 
-    @property
-    def moves(self) -> Moves:
-        """Sessions on their way between nodes."""
-        assert self._moves is not None, "the node has begun"
-        return self._moves
+    def series(self) -> list[Series]:
+        """What is counted here; nothing before the node has begun."""
+        return [] if self._sessions is None else self._sessions.series()
 
     @property
     def identity(self) -> Identity:
@@ -459,7 +450,7 @@ class ClusterNode:
         )
         self.metadata.set_members(actors(others) | {self._identity.actor})
         self._routes.keep({member.name for member in others})
-        self.claims.keep({member.name for member in others})
+        self.sessions.keep({member.name for member in others})
         for name in set(self._states) - {member.name for member in others}:
             del self._states[name]
 
@@ -496,6 +487,8 @@ class ClusterNode:
                     self._state(event)
                 case RoutesChanged():
                     self._routes.changed()
+                case SessionsChanged():
+                    self.sessions.changed()
                 case PeerRefused():
                     _log.warning(
                         "a node was not let in",
@@ -521,14 +514,13 @@ class ClusterNode:
             _log.notice("a node can be reached", node=event.peer)
             self.metadata.reachable(member.actor)
             self._routes.reachable(event.peer)
-            self.claims.reachable(event.peer)
+            self.sessions.reachable(event.peer)
         elif event.state != "reachable" and before == "reachable":
             _log.warning("a node cannot be reached", node=event.peer, reason=event.reason)
             if member is not None:
                 self.metadata.unreachable(member.actor)
             self._routes.unreachable(event.peer)
-            self.claims.unreachable(event.peer)
-            self.moves.unreachable(event.peer)
+            self.sessions.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
         if event.refusal == "not_a_member" and member is not None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 __all__ = ["DamagedRecordError", "SubscriberRecord", "Subscription"]
 
 _VERSION: Final = 1
-_HEAD: Final = struct.Struct("<BQBH")
+_HEAD: Final = struct.Struct("<BQBHI")
 _SUBSCRIPTION: Final = struct.Struct("<QBBIH")
 
 
@@ -34,17 +34,21 @@ class Subscription(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SubscriberRecord:
-    """A subscriber. `stamp`: of the latest change of `node` and `clean`, which only change together."""
+    """A subscriber. `stamp`: of the latest change of `node`, `clean` and `session`, which only change together.
+
+    `session`: what the engine has to know to make the session anew, in its own form (`Engine.kept_session`).
+    """
 
     stamp: int
     node: str
     clean: bool
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    session: bytes = b""
 
     def encode(self) -> bytes:
         """The bytes. Equal records make equal bytes."""
         node = self.node.encode()
-        parts = [_HEAD.pack(_VERSION, self.stamp, self.clean, len(node)), node]
+        parts = [_HEAD.pack(_VERSION, self.stamp, self.clean, len(node), len(self.session)), node, self.session]
         for topic_filter, subscription in sorted(self.subscriptions.items()):
             name = topic_filter.encode()
             stamp, removed, options, identifier = subscription
@@ -55,9 +59,11 @@ class SubscriberRecord:
     def decode(cls, data: bytes) -> "SubscriberRecord":
         """The record of these bytes. Raises `DamagedRecordError`."""
         try:
-            version, stamp, clean, size = _HEAD.unpack_from(data)
+            version, stamp, clean, size, session_size = _HEAD.unpack_from(data)
             at = _HEAD.size + size
             node = data[_HEAD.size : at].decode()
+            session = data[at : at + session_size]
+            at += session_size
             subscriptions: dict[str, Subscription] = {}
             while at < len(data):
                 changed, removed, options, identifier, size = _SUBSCRIPTION.unpack_from(data, at)
@@ -67,11 +73,11 @@ class SubscriberRecord:
             raise DamagedRecordError("bytes that are no subscriber's record") from None
         if version != _VERSION or at != len(data):
             raise DamagedRecordError("a subscriber's record of another version, or one that is cut off")
-        return cls(stamp, node, bool(clean), subscriptions)
+        return cls(stamp, node, bool(clean), subscriptions, session)
 
     def merged(self, other: "SubscriberRecord") -> "SubscriberRecord":
         """The later of each part of two records."""
-        one, later = sorted((self, other), key=lambda record: (record.stamp, record.clean, record.node))
+        one, later = sorted((self, other), key=lambda record: (record.stamp, record.clean, record.node, record.session))
         subscriptions = dict(one.subscriptions)
         for topic_filter, subscription in later.subscriptions.items():
             subscriptions[topic_filter] = max(subscription, subscriptions.get(topic_filter, subscription))

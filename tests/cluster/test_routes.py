@@ -8,7 +8,29 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from strogoff.cluster import routes as module
-from strogoff.cluster.routes import Cursor, Route, RouteName, Routes, is_about_routes
+from strogoff.cluster.kept_routes import KeptRoutes, Route, RouteName
+from strogoff.cluster.routes import Cursor, Routes, is_about_routes
+
+
+class Store:
+    """Rows in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.writes = 0
+
+    def store_scan(self, prefix: bytes, *, after: bytes | None = None, limit: int = 1_000) -> list[tuple[bytes, bytes]]:
+        keys = sorted(key for key in self.rows if key.startswith(prefix) and (after is None or key > after))
+        return [(key, self.rows[key]) for key in keys[:limit]]
+
+    def store_write(self, changes: Sequence[tuple[bytes, bytes | None]], *, wait: bool = False) -> None:
+        assert not wait, "nobody waits for it"
+        self.writes += len(changes)
+        for key, value in changes:
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
 
 
 class Engine:
@@ -63,7 +85,11 @@ class Cluster:
         self.under_way: deque[tuple[str, str, bytes]] = deque()
         self.is_down = False
         self.engines = {name: Engine() for name in names}
-        self.routes = {name: Routes(engine, self._sender(name)) for name, engine in self.engines.items()}
+        self.stores = {name: Store() for name in names}
+        self.routes = {
+            name: Routes(engine, KeptRoutes(self.stores[name]), self._sender(name))
+            for name, engine in self.engines.items()
+        }
         for name in names:
             self.engines[name].others = {other: {} for other in names if other != name}
 
@@ -260,7 +286,7 @@ def test_large_names_are_spread_over_messages(monkeypatch: pytest.MonkeyPatch) -
 def test_what_cannot_be_read_is_dropped(data: bytes) -> None:
     engine = Engine()
     engine.others["a"] = {}
-    Routes(engine, lambda _node, _data: True).receive("a", data)
+    Routes(engine, KeptRoutes(Store()), lambda _node, _data: True).receive("a", data)
     assert engine.others["a"] == {}
 
 
@@ -275,9 +301,61 @@ def test_a_bad_route_has_the_message_dropped_and_the_stream_asked_for_anew(entry
         sent.append(data)
         return True
 
-    routes = Routes(engine, send)
+    routes = Routes(engine, KeptRoutes(Store()), send)
     routes.receive("a", b'{"routes":1,"kind":"begin","stream":1,"seq":0,"list":[]}')
     routes.receive("a", f'{{"routes":1,"kind":"page","stream":1,"seq":1,"list":[{entry}]}}'.encode())
     assert engine.others["a"] == {}
     routes.receive("a", b'{"routes":1,"kind":"check","stream":1,"seq":2,"list":[]}')
     assert [b'"ask"' in data for data in sent] == [True]
+
+
+async def settled(cluster: Cluster) -> None:
+    """Let the nodes of a cluster tell each other everything."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(routes.run()) for routes in cluster.routes.values()]
+        cluster.up()
+        await cluster.settle()
+        await asyncio.sleep(0.01)
+        cluster.carry()
+        for task in running:
+            task.cancel()
+
+
+def kept(store: Store, node: str) -> set[str]:
+    return {route[1] for page in KeptRoutes(store).of(node) for route in page}
+
+
+def test_what_a_node_has_told_is_there_after_a_restart() -> None:
+    cluster = Cluster()
+    for topic_filter in ("x", "y/+", "z"):
+        cluster.engines["a"].set(topic_filter)
+    asyncio.run(settled(cluster))
+    assert kept(cluster.stores["b"], "a") == {"x", "y/+", "z"}
+    engine = Engine()
+    engine.others = {"a": {}}
+    Routes(engine, KeptRoutes(cluster.stores["b"]), lambda _node, _data: False).keep({"a"})
+    assert engine.others["a"] == cluster.engines["a"].own
+
+
+def test_changes_are_kept_and_what_is_told_again_is_not_written_again() -> None:
+    cluster = Cluster()
+    cluster.engines["a"].set("x")
+    cluster.engines["a"].set("y")
+    asyncio.run(settled(cluster))
+    cluster.engines["a"].set("y", 0)
+    cluster.engines["a"].set("z")
+    cluster.routes["a"].changed()
+    cluster.carry()
+    assert kept(cluster.stores["b"], "a") == {"x", "z"}
+    before = cluster.stores["b"].writes
+    KeptRoutes(cluster.stores["b"]).replace("a", cluster.engines["a"].own)
+    assert cluster.stores["b"].writes == before
+
+
+def test_nothing_is_kept_of_a_node_that_is_no_member_any_more() -> None:
+    store = Store()
+    routes = KeptRoutes(store)
+    for node in ("a", "ab", "b"):
+        routes.change(node, [("", f"f/{number}", None, 1, True) for number in range(3)], [])
+    routes.forget_but({"ab"})
+    assert {node: len(kept(store, node)) for node in ("a", "ab", "b")} == {"a": 0, "ab": 3, "b": 0}

@@ -217,6 +217,27 @@ def test_with_every_write_synced_the_acknowledgement_waits_for_the_disk_of_the_o
     assert connect(two, "lasting").receive_payloads(50) == [b"%d" % number for number in range(50)]
 
 
+def test_a_node_that_has_just_started_knows_what_nodes_that_are_away_subscribe_to(
+    started: StartNode, connect: Connect
+) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(two, "lasting")
+    subscriber.subscribe("k", "gone", qos=1)
+    publisher = connect(one)
+    await_route(publisher, subscriber, "k")
+    subscriber.unsubscribe("gone")
+    eventually(lambda: publisher.publish("gone", qos=1) == 0x10, "the route is gone")
+    two.broker.kill()
+    one.broker.stop()
+    one.broker.start()
+    publisher = connect(one)
+    # No matching subscribers [MQTT 5.0, 3.4.2.1].
+    assert publisher.publish("gone", qos=1) == 0x10
+    assert publisher.publish("k", b"waits", qos=1) == 0
+    two.broker.start()
+    assert connect(two, "lasting").receive(timeout=15).payload == b"waits"
+
+
 def test_one_dead_node_holds_nobody_up(started: StartNode, connect: Connect) -> None:
     one, two, last = clustered(started, "one", "two", "three")
     subscribers = [connect(two), connect(last)]

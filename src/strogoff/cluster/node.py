@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from strogoff import _engine, version
 from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged, SessionsChanged
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
+from strogoff.cluster.kept_routes import KeptRoutes
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
@@ -98,7 +99,7 @@ class ClusterNode:
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
         self._sessions: Sessions | None = None
-        self._routes = Routes(engine, lambda node, data: engine.peer_send(node, "metadata", data))
+        self._routes = Routes(engine, KeptRoutes(engine), lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ with messages numbered from 0, so the other side sees when one is missing, and a
 back and nothing has changed meanwhile the stream goes on: a check, which also comes every few seconds, finds out
 whether both sides are where they think they are.
 
-The engine has the routes, its own and those of others; here is only how far streams are. It says what is so at the
+The engine has the routes, its own and those of others; here is only how far streams are. Those of others are kept in
+the store as well (`kept_routes`), for the time between a start and the first stream. The engine says what is so at the
 moment that it is asked, so whatever is told later is newer, and a page never takes back a change.
 
 Messages are JSON on the metadata lane:
@@ -25,12 +26,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
+from strogoff.cluster.kept_routes import KeptRoutes, Route, RouteName
 from strogoff.observe.logging import get_logger
 
 __all__ = ["Routes", "is_about_routes"]
 
-Route: TypeAlias = tuple[str, str, str | None, int, bool]
-RouteName: TypeAlias = tuple[str, str, str | None]
 Cursor: TypeAlias = tuple[str, int]
 
 VERSION: Final = 1
@@ -96,9 +96,11 @@ class _Hearing:
 class Routes:
     """`send`: hands a message to the metadata lane of a node; False when that is down or full."""
 
-    def __init__(self, engine: EngineRoutes, send: Callable[[str, bytes], bool]) -> None:
+    def __init__(self, engine: EngineRoutes, kept: KeptRoutes, send: Callable[[str, bytes], bool]) -> None:
         self._engine = engine
+        self._kept = kept
         self._send = send
+        self._members: set[str] = set()
         self._telling: dict[str, _Telling] = {}
         self._hearing: dict[str, _Hearing] = {}
         self._work = asyncio.Event()
@@ -124,10 +126,18 @@ class Routes:
             telling.is_intact = telling.is_listing = False
 
     def keep(self, nodes: Collection[str]) -> None:
-        """The members are these: what is known of others is forgotten, as the engine does."""
+        """The members are these: what is known of others is forgotten, as the engine does.
+
+        Of one that is new here there may be routes from before a restart.
+        """
         for known in (self._telling, self._hearing):
             for node in set(known) - set(nodes):
                 del known[node]
+        self._kept.forget_but(nodes)
+        for node in set(nodes) - self._members:
+            for page in self._kept.of(node):
+                self._engine.set_routes(node, add=page)
+        self._members = set(nodes)
 
     def is_complete(self, node: str) -> bool:
         """Whether all that a node subscribes to is known here, as it was when it last told all of it, or later."""
@@ -275,22 +285,26 @@ class Routes:
             for name in gone:
                 hearing.told.pop(name, None)
         if kind == "end" and hearing.told is not None:
-            everything = [(*name, *members) for name, members in hearing.told.items()]
+            told_in_all = hearing.told
             hearing.told, hearing.is_complete = None, True
-            self._take(node, everything, [], replace=True)
+            if self._take(node, [(*name, *members) for name, members in told_in_all.items()], [], replace=True):
+                self._kept.replace(node, told_in_all)
         elif hearing.told is not None and len(hearing.told) > ROUTES_OF_A_NODE_MAX:
             _log.error("a node tells of too many routes: the rest is passed over", peer=node, routes=len(hearing.told))
             del self._hearing[node]
-        elif told:
-            self._take(node, add, gone, replace=False)
+        elif told and self._take(node, add, gone, replace=False) and hearing.told is None:
+            self._kept.change(node, add, gone)
 
-    def _take(self, node: str, add: Sequence[Route], gone: Sequence[RouteName], *, replace: bool) -> None:
+    def _take(self, node: str, add: Sequence[Route], gone: Sequence[RouteName], *, replace: bool) -> bool:
+        """Hand routes to the engine. False: the node is no member."""
         unsound = self._engine.set_routes(node, add=add, remove=gone, replace=replace)
         if unsound is None:
             # It is no member, or not yet: it will be asked to tell all of it again.
             self._hearing.pop(node, None)
-        elif unsound:
+            return False
+        if unsound:
             _log.error("routes of a peer were passed over: they are none", peer=node, routes=unsound)
+        return True
 
 
 def _route(each: Any) -> Route:

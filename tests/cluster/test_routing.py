@@ -8,7 +8,7 @@ import pytest
 
 from cluster.clients import Connect, StartNode, await_route, clustered, metric, stopped
 from cluster.real_nodes import LINK_TIMEOUT_MS, eventually
-from protocol.answers import Puback, Publish
+from protocol.answers import Puback, Publish, Pubrec
 from protocol.client import Client
 from protocol.marks import V5
 from protocol.requests import Filter, publish
@@ -236,6 +236,31 @@ def test_a_node_that_has_just_started_knows_what_nodes_that_are_away_subscribe_t
     assert publisher.publish("k", b"waits", qos=1) == 0
     two.broker.start()
     assert connect(two, "lasting").receive(timeout=15).payload == b"waits"
+
+
+@pytest.mark.xfail(
+    reason="the packet identifier is written down before the other node has the message, so the repeat is not passed on"
+)
+def test_a_qos_2_message_sent_again_after_a_crash_reaches_the_node_that_had_not_taken_it(
+    started: StartNode, connect: Connect
+) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(two, "lasting")
+    subscriber.subscribe("k", qos=2)
+    connect(one, "here").subscribe("k", qos=2)
+    await_route(connect(one), subscriber, "k")
+    publisher = connect(one, "sender")
+    with stopped(two):
+        publisher.send(publish(V5, "k", b"held", qos=2, packet_id=1))
+        assert publisher.poll(Pubrec, LINK_TIMEOUT_MS / 1_000 / 3) is None
+        two.broker.kill()
+        one.broker.kill()
+        two.broker.start()
+    one.broker.start()
+    eventually(lambda: one.sees(two), "it is back")
+    publisher = connect(one, "sender")
+    assert publisher.publish("k", b"held", qos=2, dup=True, packet_id=1) == 0
+    assert connect(two, "lasting").receive(timeout=3).payload == b"held"
 
 
 def test_one_dead_node_holds_nobody_up(started: StartNode, connect: Connect) -> None:

@@ -14,7 +14,8 @@ from cluster.fabric import Fabric, Host, Way
 from cluster.ledger import Ledger, Stream
 from cluster.load import CLIENT_PORT, Publisher, Subscriber
 from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
-from protocol.client import unique
+from protocol.client import Client, Network, dial, unique
+from protocol.marks import V5
 
 CLUSTER_PORT = 44053
 LINK_TIMEOUT_S = LINK_TIMEOUT_MS / 1_000
@@ -85,6 +86,16 @@ class HostedCluster:
             f"{observer.name} counts {wanted} as down",
         )
 
+    def kill_at_once(self) -> None:
+        """Kill all nodes before one of them can notice that another one is gone.
+
+        Otherwise the last ones acknowledge what only they have: messages for a node that is down wait in memory.
+        """
+        with ExitStack() as stack:
+            for node in self.nodes:
+                os.kill(node.broker.pid, signal.SIGSTOP)
+                stack.callback(node.broker.kill)
+
     def linger(self) -> None:
         """Let a fault last on, in a run that has the time."""
         time.sleep(max(0.0, SCALE - 1))
@@ -121,6 +132,15 @@ class HostedCluster:
             yield
         finally:
             self.end_clients()
+
+    @contextmanager
+    def connected(self, node: HostedNode) -> Iterator[Client]:
+        """A client of the tests' own, on a node, that shows reason codes."""
+        network = Network(CLIENT_PORT, lambda port: node.host.run(dial, port))
+        try:
+            yield network.connect(V5)
+        finally:
+            network.close()
 
     def subscribe(self, node: HostedNode, topic_filter: str, *, is_lasting: bool = True) -> Subscriber:
         """Connect a subscriber to a node and wait until it is there."""

@@ -52,6 +52,10 @@ series! {
     EventsDropped "events_dropped" "Notifications for Python that were dropped because the event queue was full.";
     RetainedRefused "retain_refused" "Retained messages not stored because `max_retained_messages` was reached.";
     StorePublishRefused "store_publish_refused" "Publishes refused because the store could not take them (full disk, quota, failing disk).";
+    NetsplitConnectRefused "netsplit_connect_refused" "Clients refused because the cluster was not ready.";
+    NetsplitPublishRefused "netsplit_publish_refused" "Publishes refused or dropped because the cluster was not ready.";
+    NetsplitSubscribeRefused "netsplit_subscribe_refused" "SUBSCRIBE packets refused because the cluster was not ready.";
+    NetsplitUnsubscribeRefused "netsplit_unsubscribe_refused" "UNSUBSCRIBE packets refused because the cluster was not ready.";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
     Panic "internal_error" "Connections closed because of a bug in the broker.";
     ConnectionRateLimited "connection_rate_limited" "Connections that had to wait because of `max_connection_rate`.";

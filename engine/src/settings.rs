@@ -197,6 +197,14 @@ settings! {
     workers: usize = 0, 0, 1_024, "workers";
     /// Accept CONNECT without asking anybody.
     allow_anonymous: bool = false, 0, 0, "allow_anonymous";
+    /// Let clients connect while the cluster is not ready.
+    allow_register_during_netsplit: bool = false, 0, 0, "allow_register_during_netsplit";
+    /// Let clients publish while the cluster is not ready.
+    allow_publish_during_netsplit: bool = false, 0, 0, "allow_publish_during_netsplit";
+    /// Let clients subscribe while the cluster is not ready.
+    allow_subscribe_during_netsplit: bool = false, 0, 0, "allow_subscribe_during_netsplit";
+    /// Let clients unsubscribe while the cluster is not ready.
+    allow_unsubscribe_during_netsplit: bool = false, 0, 0, "allow_unsubscribe_during_netsplit";
     /// Longest client id in bytes.
     max_client_id_size: usize = 100, 1, 65_535, "max_client_id_size";
     /// Outgoing window of 3.x sessions; 0: no limit but the packet identifiers.

@@ -126,7 +126,8 @@ class Engine:
         """Change settings by the names of the configuration file; unnamed ones stay as they are. All or nothing.
 
         New values hold for what happens next; limits of a live session that were agreed in its CONNACK stay.
-        Integers unless said otherwise: `allow_anonymous` (bool), `max_client_id_size`, `max_inflight_messages`,
+        Integers unless said otherwise: `allow_anonymous` (bool), `allow_..._during_netsplit` (bool, see `set_netsplit`),
+        `max_client_id_size`, `max_inflight_messages`,
         `max_online_messages`, `max_offline_messages` (-1: no limit), `override_max_online_messages` (bool),
         `queue_type` ("fifo" | "lifo"), `queue_deliver_mode` ("fanout" | "balance"), `allow_multiple_sessions` (bool),
         `max_message_size`, `max_message_rate`, `max_queued_bytes`, `max_subscriptions_per_client` (0: no limit),
@@ -362,6 +363,14 @@ class Engine:
 
     def set_cluster(self, cluster: bytes | None, agreed: Sequence[tuple[str, str]] = ()) -> None:
         """This node has joined a cluster, or left it. Connections that it has as a guest, or to guests, are made anew."""
+
+    def set_netsplit(self, why: str | None = None) -> None:
+        """Say why the cluster is not ready, for people, or that it is (None, as at the start).
+
+        While it is not, what clients do is refused unless `allow_register_during_netsplit`, `allow_publish_during_netsplit`,
+        `allow_subscribe_during_netsplit` and `allow_unsubscribe_during_netsplit` (bool, for `configure`) allow it. Wills,
+        messages of other nodes, and what Python publishes and subscribes to are not concerned.
+        """
 
     def set_link_limits(self, **limits: Unpack[LinkLimits]) -> None:
         """Change limits for what happens next; unnamed ones stay. Raises `ValueError` and `TypeError`."""

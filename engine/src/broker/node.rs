@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 
 use crate::message::{Message, Millis, NEVER, Place, Publication, Retained};
@@ -120,6 +120,8 @@ pub struct Node {
     listener_access: Mutex<HashMap<String, Arc<AccessCell>>>,
     /// What is decided without asking Python.
     pub policy: ArcSwap<Policy>,
+    /// Why the cluster is not ready, for people; none while it is.
+    pub netsplit: ArcSwapOption<String>,
     /// Passwords that were right lately.
     pub verified: Verified,
     hooks: AtomicU32,
@@ -163,6 +165,7 @@ impl Node {
             access: Arc::default(),
             listener_access: Mutex::default(),
             policy: ArcSwap::default(),
+            netsplit: ArcSwapOption::empty(),
             verified: Verified::new()?,
             hooks: AtomicU32::new(0),
             tickets: Mutex::default(),
@@ -206,6 +209,7 @@ impl Node {
         if !Arc::ptr_eq(&policy, &cx.policy) {
             cx.policy = Arc::clone(&policy);
         }
+        cx.netsplit = self.netsplit.load_full();
     }
 
     /// Hooks that Python listens to.

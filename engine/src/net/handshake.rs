@@ -7,7 +7,7 @@ use crate::broker::{Link, SubscriberId};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
 use crate::hooks::Hooks;
 use crate::message::{Message, Millis, NEVER, Publication};
-use crate::metrics::{Reasoned, Versioned};
+use crate::metrics::{Counter, Reasoned, Versioned};
 use crate::policy::{Decider, Subject};
 use crate::protocol::connect::{Refusal, Registration, Told, admit};
 use crate::protocol::{Cause, Connection, Decision, Ending, Step, Verdict};
@@ -71,6 +71,11 @@ impl Worker {
             }
             Err(refusal) => return self.refuse(key, &refusal, Told::default()),
         };
+        if let Some(why) = self.cx.barred(|settings| settings.allow_register_during_netsplit) {
+            self.cx.tally.add(Counter::NetsplitConnectRefused, 1);
+            let refusal = refusal_of(&registration, ReasonCode::SERVER_UNAVAILABLE, "the cluster is not ready");
+            return self.refuse(key, &refusal, Told { reason_string: Some(&why), ..Told::default() });
+        }
         let is_anonymous_allowed = admission.allow_anonymous.unwrap_or(self.cx.settings.allow_anonymous);
         if registration.authentication_method.is_some() {
             if !self.cx.hooks.contains(Hooks::ON_AUTH) {

@@ -28,6 +28,8 @@ pub struct Context {
     pub access: Arc<AccessCell>,
     /// What is decided without asking anybody.
     pub policy: Arc<Policy>,
+    /// Why the cluster is not ready, for people; none while it is.
+    pub netsplit: Option<Arc<String>>,
     /// What happened to messages and somebody listens to; the caller knows whose session it was and takes them out.
     pub notices: Vec<Notice>,
     /// What the store has to know of the session in hand; the caller takes it out before another one is in hand.
@@ -48,6 +50,7 @@ impl Context {
             hooks: Hooks::empty(),
             access: Arc::default(),
             policy: Arc::default(),
+            netsplit: None,
             notices: Vec::new(),
             changes: Vec::new(),
             archive: None,
@@ -70,6 +73,12 @@ impl Context {
             (Decider::Inherit, Subject::Publish | Subject::Subscribe) => Decider::Open,
             (decider, _) => decider,
         }
+    }
+
+    /// Why something that clients do is refused: the cluster is not ready, and the setting for it is off.
+    #[inline]
+    pub fn barred(&self, is_allowed: impl FnOnce(&Settings) -> bool) -> Option<Arc<String>> {
+        self.netsplit.as_ref().filter(|_| !is_allowed(&self.settings)).map(Arc::clone)
     }
 
     /// Gives up a place: its message was acknowledged as number `number` of the window, or dropped while it waited (0).

@@ -131,6 +131,9 @@ impl Session {
         (packet_id, qos): (u16, u8),
         throttle: Option<Millis>,
     ) -> Step {
+        if let Some(why) = cx.barred(|settings| settings.allow_publish_during_netsplit) {
+            return self.bar_publish(cx, packet_id, qos, &why, throttle);
+        }
         let received = (qos == 2 && self.is_kept()).then_some((self.queue, packet_id));
         match host.publish(cx, publisher.unwrap_or(&self.identity), publication, received) {
             Routed::Accepted { has_subscribers } => {
@@ -148,6 +151,20 @@ impl Session {
             }
             Routed::Refused(reason) => self.refuse_publish(cx, packet_id, qos, reason, None, throttle),
         }
+    }
+
+    /// Refuses a publish because the cluster is not ready. 3.x has no reason in its answers, so the connection ends there.
+    fn bar_publish(&mut self, cx: &mut Context, packet_id: u16, qos: u8, why: &str, throttle: Option<Millis>) -> Step {
+        cx.tally.add(Counter::NetsplitPublishRefused, 1);
+        if qos > 0 {
+            self.received.remove(packet_id);
+            let reason = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
+            if !self.is_v5() {
+                return broken(reason, "the cluster is not ready: a publish is not acknowledged");
+            }
+            self.acknowledge(cx, packet_id, qos, reason, Some(why));
+        }
+        throttle.map_or(Step::Continue, |ms| throttled(cx, ms))
     }
 
     /// Answers a publish that is not passed on.

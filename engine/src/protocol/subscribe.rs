@@ -9,7 +9,7 @@ use crate::codec::{
     UserProperties, text::parse_shared_filter, text::validate_topic_filter,
 };
 use crate::hooks::Hooks;
-use crate::metrics::Versioned;
+use crate::metrics::{Counter, Versioned};
 use crate::policy::{Decider, Subject};
 use crate::routing::SubscriptionOptions;
 use crate::store::Change;
@@ -38,6 +38,14 @@ impl Granted {
 impl Session {
     pub(super) fn on_subscribe<H: Host>(&mut self, cx: &mut Context, host: &mut H, subscribe: &Subscribe<'_>) -> Step {
         cx.tally.add_versioned(Versioned::SubscribeReceived, self.is_v5(), 1);
+        if let Some(why) = cx.barred(|settings| settings.allow_subscribe_during_netsplit) {
+            cx.tally.add(Counter::NetsplitSubscribeRefused, 1);
+            let told = Told { reason_string: Some(&why), ..Told::default() };
+            let refused = |_| Granted::refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
+            let granted: Vec<Granted> = subscribe.filters().map(refused).collect();
+            let is_written = self.write_suback(cx, subscribe.packet_id, &told, &granted);
+            return if is_written { Step::Continue } else { unanswerable() };
+        }
         let identifier = subscribe.properties.subscription_identifier.unwrap_or(0);
         let decider = self.connection.as_ref().map(|connection| cx.decider(Subject::Subscribe, &connection.access));
         match decider.unwrap_or(Decider::Closed) {
@@ -229,6 +237,16 @@ impl Session {
         unsubscribe: &Unsubscribe<'_>,
     ) -> Step {
         cx.tally.add_versioned(Versioned::UnsubscribeReceived, self.is_v5(), 1);
+        if let Some(why) = cx.barred(|settings| settings.allow_unsubscribe_during_netsplit) {
+            cx.tally.add(Counter::NetsplitUnsubscribeRefused, 1);
+            let reason = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
+            if !self.is_v5() {
+                // UNSUBACK has no code there, so it would say that the subscriptions are gone.
+                return broken(reason, "the cluster is not ready: an UNSUBSCRIBE is not acknowledged");
+            }
+            let codes: Vec<ReasonCode> = unsubscribe.filters().map(|_| reason).collect();
+            return self.write_unsuback(cx, unsubscribe.packet_id, Some(&why), &codes);
+        }
         let filters: Vec<String> = unsubscribe.filters().map(str::to_owned).collect();
         if !cx.hooks.contains(Hooks::ON_UNSUBSCRIBE) {
             return self.unsubscribe_all(cx, host, unsubscribe.packet_id, filters);
@@ -271,7 +289,6 @@ impl Session {
         packet_id: u16,
         filters: Vec<String>,
     ) -> Step {
-        let is_v5 = self.is_v5();
         let codes: Vec<ReasonCode> = filters.iter().map(|filter| self.unsubscribe_one(cx, host, filter)).collect();
         if cx.hooks.contains(Hooks::ON_TOPIC_UNSUBSCRIBED) {
             let removed = filters.into_iter().zip(&codes).filter(|(_, code)| **code == ReasonCode::SUCCESS);
@@ -280,9 +297,21 @@ impl Session {
                 host.notify(cx, Hooks::ON_TOPIC_UNSUBSCRIBED, &self.identity, removed);
             }
         }
+        self.write_unsuback(cx, packet_id, None, &codes)
+    }
+
+    fn write_unsuback(
+        &mut self,
+        cx: &mut Context,
+        packet_id: u16,
+        reason_string: Option<&str>,
+        codes: &[ReasonCode],
+    ) -> Step {
         let Some(connection) = &mut self.connection else { return Step::Close(Ending::Lost) };
-        cx.tally.add_versioned(Versioned::UnsubackSent, is_v5, 1);
-        let unsuback = UnsubAck { packet_id, reasons: &codes, properties: Properties::default() };
+        cx.tally.add_versioned(Versioned::UnsubackSent, connection.is_v5(), 1);
+        let mut properties = Properties::default();
+        properties.reason_string = reason_string.filter(|_| connection.wants_problem_information);
+        let unsuback = UnsubAck { packet_id, reasons: codes, properties };
         if unsuback.encode_within(connection.version, connection.packet_size_max, connection.output.buffer()) {
             Step::Continue
         } else {

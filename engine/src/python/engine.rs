@@ -274,6 +274,11 @@ impl Engine {
         py.detach(|| store.compact()).map_err(store_error)
     }
 
+    #[pyo3(signature = (why=None))]
+    fn set_netsplit(&self, why: Option<String>) {
+        self.node.netsplit.store(why.map(Arc::new));
+    }
+
     fn configure(&self, settings: &Bound<'_, PyAny>) -> PyResult<()> {
         let current = self.node.settings.load_full();
         let mut changed = (*current).clone();

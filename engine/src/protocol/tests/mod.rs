@@ -15,6 +15,7 @@ mod delivering;
 mod ending;
 mod histories;
 mod limits;
+mod netsplit;
 mod node;
 mod publishing;
 mod referee;

@@ -6,7 +6,7 @@ A driver::
     loop.add_signal_handler(signal.SIGTERM, broker.request_stop, "SIGTERM")
     await broker.run()
 
-Nothing in here waits on a timer: an idle node sleeps until a descriptor is readable.
+Nothing in here waits on a timer once clients are served: an idle node sleeps until a descriptor is readable.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from typing import Protocol, TypeAlias
 from strogoff import _engine, version
 from strogoff.cluster.identity import BadIdentityError, RenamedError
 from strogoff.cluster.node import ClusterNode
+from strogoff.cluster.readiness import Readiness, ReadyWhen
+from strogoff.cluster.starting import in_step
 from strogoff.cluster.terms import terms_of
 from strogoff.config import Configuration, engine_changes
 from strogoff.data_directory import held
@@ -42,6 +44,11 @@ EVENTS_PER_TURN_MAX = 1_024
 SERVICE_RESTART_S = 5.0
 DESCRIPTORS_RESERVED = 128
 """Files and sockets that are not connections of clients."""
+
+NETSPLIT_COUNTERS = {
+    "netsplit_detected": "Partitions of the cluster that were noticed.",
+    "netsplit_resolved": "Partitions of the cluster that healed.",
+}
 
 _log = get_logger("broker")
 
@@ -78,7 +85,7 @@ class Broker:
         self._engine_log = EngineLog(
             get_logger("engine"), keep_alive_as_warning=configuration.get("logging.keepalive_as_warning")
         )
-        self.counters = Counters(COUNTERS)
+        self.counters = Counters({**COUNTERS, **NETSPLIT_COUNTERS})
         self.metrics = MetricsSource(
             self.engine.metrics,
             lambda: dropped_logs() + self._engine_log.suppressed,
@@ -95,9 +102,19 @@ class Broker:
         self.store = NodeStore(self.engine, self.data_directory, self.node_name)
         self.listeners = ListenerManager(self.engine, lambda: self.configuration, choose=self.plugins.listeners_changed)
         self.cluster = ClusterNode(
-            self.engine, self.node_name, terms=terms_of(configuration), client_state=self._client_state
+            self.engine,
+            self.node_name,
+            terms=terms_of(configuration),
+            client_state=self._client_state,
+            looked=self._cluster_changed,
+        )
+        self.readiness = Readiness(
+            self.cluster.view,
+            lambda: ReadyWhen(self.configuration.get("cluster.ready_when")),
+            self._cluster_readiness_changed,
         )
         self._is_clustered = False
+        self._is_split = False
         self.http_states: dict[str, str] = {}
         """HTTP listener -> running or not_running, kept by the service that serves them."""
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
@@ -111,7 +128,7 @@ class Broker:
             (Phase.BOOTING, _nothing, self._boot),
             (Phase.DISCOVERING, _nothing, self._begin_cluster),
             (Phase.JOINING, _nothing, _nothing),
-            (Phase.SYNCING, _nothing, _nothing),
+            (Phase.SYNCING, _nothing, self._get_in_step),
             (Phase.READY, self._open_listeners, self._serve),
         )
 
@@ -167,6 +184,7 @@ class Broker:
         changed = [name for name, setting in configuration.assigned.items() if before.get(name) != setting]
         self.configuration = configuration
         self._systree.reconfigure()
+        self.readiness.look()
         _log.notice("configuration changed", keys=",".join(changed))
 
     def health(self) -> NodeHealth:
@@ -174,6 +192,8 @@ class Broker:
         return NodeHealth(
             self.phases.current,
             [(found.info.kind, found.info.status == "running") for found in self.listeners.show()],
+            self.readiness.reasons(),
+            self.cluster.view().unreachable,
         )
 
     # -- phases ----------------------------------------------------------------------------------------------
@@ -225,6 +245,27 @@ class Broker:
             raise StartError(f"the listener for other nodes cannot be opened (listener.vmq): {error}") from error
         self._is_clustered = True
 
+    async def _get_in_step(self, _tasks: asyncio.TaskGroup) -> None:
+        get = self.configuration.get
+        await in_step(
+            self.cluster,
+            sync_timeout_s=get("cluster.sync_timeout") / 1_000,
+            link_timeout_s=get("cluster.link_timeout") / 1_000,
+            is_stopping=self._stop.is_set,
+        )
+        self.readiness.begin()
+
+    def _cluster_changed(self) -> None:
+        self.readiness.look()
+
+    def _cluster_readiness_changed(self, why_not: str | None) -> None:
+        if not self.readiness.is_ready and not self._is_split:
+            self.counters.add("netsplit_detected")
+        elif self.readiness.is_ready and self._is_split:
+            self.counters.add("netsplit_resolved")
+        self._is_split = not self.readiness.is_ready
+        self.engine.set_netsplit(why_not)
+
     def _client_state(self) -> str:
         """What there is of clients on this node, in words."""
         online, offline = self.engine.session_count()
@@ -250,6 +291,7 @@ class Broker:
         self._enter(Phase.DRAINING)
         await self.plugins.stop(Activation.READY)
         if self._is_clustered:
+            self.readiness.end()
             self.cluster.end()
         # The engine tells its clients and flushes; that takes a while, in which the loop goes on with the log events.
         await asyncio.to_thread(self.engine.stop, STOP_TIMEOUT_MS)

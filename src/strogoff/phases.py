@@ -58,10 +58,15 @@ PHASES: dict[Phase, PhaseRow] = {
 
 @dataclass(frozen=True, slots=True)
 class NodeHealth:
-    """What the health of a node is judged by. `listeners`: of each its kind, and whether it runs."""
+    """What the health of a node is judged by. `listeners`: of each its kind, and whether it runs.
+
+    `cluster_obstacles`: why the cluster is not ready; empty while it is. `unreachable`: names of members.
+    """
 
     phase: Phase
     listeners: Sequence[tuple[str, bool]] = ()
+    cluster_obstacles: Sequence[str] = ()
+    unreachable: Sequence[str] = ()
 
 
 class IllegalPhaseChangeError(AssertionError):

@@ -373,6 +373,7 @@ def test_node_status_has_vernemqs_rows(broker: BrokerProcess) -> None:
         "matches_local",
         "matches_remote",
         "version",
+        "cluster_ready",
     ]
     assert status["num_online"] >= 1
 

@@ -20,6 +20,7 @@ from strogoff.cluster.kept_routes import KeptRoutes
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
+from strogoff.cluster.readiness import View
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
 from strogoff.cluster.routes import Routes, is_about_routes
@@ -76,7 +77,10 @@ _NEVER_UP: Final = _LinkState("down", 0.0, "")
 
 
 class ClusterNode:
-    """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing."""
+    """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing.
+
+    `looked`: called when members, or who of them can be reached, may have changed.
+    """
 
     def __init__(
         self,
@@ -85,8 +89,10 @@ class ClusterNode:
         *,
         terms: Terms,
         client_state: Callable[[], str],
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._looked = looked
         self._name = name
         self._terms = terms
         self._client_state = client_state
@@ -240,6 +246,22 @@ class ClusterNode:
     def reachable(self) -> list[str]:
         """The names of the other members that can be reached."""
         return [view.member.name for view in self.show() if view.link is Link.REACHABLE]
+
+    def view(self) -> View:
+        """How many members there are, and who cannot be reached."""
+        views = self.show()
+        unreachable = [view.member.name for view in views if view.link is Link.DOWN]
+        # A node whose own record is not written yet, or that was taken out, is one of those that it counts.
+        is_listed = any(view.link is Link.SELF for view in views)
+        return View(len(views) + (not is_listed), unreachable)
+
+    def has_routes_of(self, name: str) -> bool:
+        """Whether all that a member subscribes to is known here."""
+        return self._routes.is_complete(name)
+
+    async def fetch_metadata_of(self, name: str) -> None:
+        """Fetch what a member that can be reached knows now. Raises `ExchangeError`."""
+        await self.metadata.exchange(self._members[name].actor)
 
     # -- join ------------------------------------------------------------------------------------------------
 
@@ -454,6 +476,7 @@ class ClusterNode:
         self.sessions.keep({member.name for member in others})
         for name in set(self._states) - {member.name for member in others}:
             del self._states[name]
+        self._looked()
 
     def _was_removed(self, peer: Actor) -> None:
         self._tell_removal(peer.name)
@@ -527,6 +550,7 @@ class ClusterNode:
         if event.refusal == "not_a_member" and member is not None:
             self._tell_removal(event.peer)
         self._changed.set()
+        self._looked()
 
     async def _until(self, name: str, state: str) -> None:
         while self._state_of(name).state != state:

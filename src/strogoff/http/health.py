@@ -33,10 +33,10 @@ def live(state: NodeHealth) -> Health:
 
 
 def ready(state: NodeHealth) -> Health:
-    """Whether clients should be sent here."""
+    """Whether clients should be sent here: the node serves them, and its cluster is ready."""
     if state.phase is not Phase.READY:
         return Health((f"the node is in the phase {state.phase.value}",))
-    return listeners(state)
+    return Health(tuple(state.cluster_obstacles) + listeners(state).reasons)
 
 
 def node(state: NodeHealth) -> Health:
@@ -56,4 +56,5 @@ def listeners(state: NodeHealth) -> Health:
 
 def cluster(state: NodeHealth) -> Health:
     """Whether all nodes that are known are online, and the listeners here run. A node without peers is all there is."""
-    return node(state)
+    offline = ("At least one node is offline", *(f"{name} cannot be reached" for name in state.unreachable))
+    return Health((offline if state.unreachable else ()) + node(state).reasons)

@@ -19,8 +19,6 @@ _WITHOUT_PEERS = {
     "cluster_bytes_received": "Bytes received from other nodes.",
     "cluster_bytes_sent": "Bytes sent to other nodes.",
     "cluster_bytes_dropped": "Bytes for other nodes that were dropped.",
-    "netsplit_detected": "Partitions of the cluster that were noticed.",
-    "netsplit_resolved": "Partitions of the cluster that healed.",
 }
 """Counters that dashboards ask for and that stay 0 on a node without peers."""
 

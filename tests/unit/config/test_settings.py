@@ -321,6 +321,11 @@ def test_the_engine_gets_its_settings_by_name_and_in_its_units() -> None:
 ENGINE_SETTINGS = {
     "workers",
     "allow_anonymous",
+    "allow_publish_during_netsplit",
+    "allow_register_during_netsplit",
+    "allow_subscribe_during_netsplit",
+    "allow_unsubscribe_during_netsplit",
+    "cluster.publish_ack",
     "max_client_id_size",
     "max_inflight_messages",
     "max_online_messages",

@@ -32,3 +32,12 @@ def test_reasons_name_what_is_in_the_way() -> None:
     assert health.ready(NodeHealth(Phase.BOOTING)).reasons == ("the node is in the phase booting",)
     stopped = NodeHealth(Phase.READY, STOPPED)
     assert health.listeners(stopped).reasons == ("Listeners are not ready: [mqtts,mqttws]",)
+
+
+def test_a_cluster_that_is_not_ready_keeps_clients_away_and_restarts_nobody() -> None:
+    why = ("the cluster is not ready: 1 of 3 nodes can be reached", "two cannot be reached")
+    state = NodeHealth(Phase.READY, RUNNING, why, ("two",))
+    assert health.ready(state).reasons == why
+    assert health.cluster(state).reasons == ("At least one node is offline", "two cannot be reached")
+    assert health.node(state).is_well
+    assert health.live(state).is_well

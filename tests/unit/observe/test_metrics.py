@@ -42,8 +42,6 @@ def test_the_engines_metrics_come_first_and_the_processs_after_them() -> None:
         "cluster_bytes_received",
         "cluster_bytes_sent",
         "cluster_bytes_dropped",
-        "netsplit_detected",
-        "netsplit_resolved",
         "log_messages_dropped",
     ]
 

@@ -35,6 +35,7 @@ async def status(broker: Broker, _call: Call) -> Result:
     rows: list[tuple[Value, ...]] = [("num_online", online), ("num_offline", offline)]
     rows += [(name, values.get(metric, 0)) for name, metric in _STATUS_METRICS.items()]
     rows.append(("version", version()))
+    rows.append(("cluster_ready", "; ".join(broker.readiness.reasons()) or True))
     return Result.of(Table(("Status", "Value"), rows))
 
 

@@ -363,7 +363,6 @@ ENGINE_SETTINGS = {
     "password_cache_size",
     "password_check_threads",
     "plugins.hook_timeout",
-    "cluster.publish_ack",
     "store.sync",
     "store.sync_interval",
     "store.max_bytes",

@@ -18,6 +18,7 @@ from typing import Protocol, TypeAlias
 
 from strogoff import _engine, version
 from strogoff.cluster.identity import BadIdentityError, RenamedError
+from strogoff.cluster.leaving import Leaving
 from strogoff.cluster.node import ClusterNode
 from strogoff.cluster.readiness import Readiness, ReadyWhen
 from strogoff.cluster.starting import in_step
@@ -112,6 +113,9 @@ class Broker:
             self.cluster.view,
             lambda: ReadyWhen(self.configuration.get("cluster.ready_when")),
             self._cluster_readiness_changed,
+        )
+        self.leaving = Leaving(
+            self.engine, self.cluster, self.listeners, node_name=self.node_name, stop=self.request_stop
         )
         self._is_clustered = False
         self._is_split = False
@@ -243,6 +247,7 @@ class Broker:
             raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(f"the listener for other nodes cannot be opened (listener.vmq): {error}") from error
+        self.leaving.serve()
         self._is_clustered = True
 
     async def _get_in_step(self, _tasks: asyncio.TaskGroup) -> None:

@@ -238,6 +238,8 @@ def _node(directory: Path, name: str, host: Host, more: dict[str, Setting]) -> H
         "listener.tcp.default": f"0.0.0.0:{CLIENT_PORT}",
         "listener.vmq.default": f"{host.address}:{CLUSTER_PORT}",
         "cluster.link_timeout": LINK_TIMEOUT_MS,
+        # Both sides of a partition serve their clients.
+        "cluster.ready_when": "any",
         "store.segment_bytes": "256KB",
         "max_offline_messages": -1,
         "max_online_messages": -1,

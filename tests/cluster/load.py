@@ -57,6 +57,10 @@ class _Connected:
                 pass
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, code: Any, _properties: Any) -> None:
+        if code == "Server unavailable":
+            # A node that does not answer about client ids may be out of reach, which is not known yet.
+            self._is_over.wait(_REDIAL_S)
+            return
         assert not code.is_failure, f"{self.name} was refused: {code}"
         self.connections += 1
         self._greet(is_session_present=flags.session_present)

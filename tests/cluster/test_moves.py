@@ -133,6 +133,33 @@ def test_a_session_whose_node_is_down_is_made_anew_and_gets_its_queue_when_that_
     moved.barrier()
 
 
+def test_sessions_of_a_node_that_is_taken_out_are_made_anew_on_the_others(started: StartNode, connect: Connect) -> None:
+    one, two, three = clustered(started, "one", "two", "three")
+    names = [f"left-{number}" for number in range(10)]
+    for name in names:
+        subscriber = connect(two, name)
+        subscriber.subscribe("all", qos=1)
+        subscriber.disconnect()
+    await_records(one, len(names))
+    await_records(three, len(names))
+    two.broker.kill()
+    eventually(lambda: one.sees(three, down=(two,)) and three.sees(one, down=(two,)), "two is away")
+    assert one.broker.admin("cluster", "leave", f"node={two.name}").strip() == "Done"
+
+    def count(node: ClusterNode) -> int:
+        return sum("left-" in line for line in node.broker.admin("session", "show", "--client_id").splitlines())
+
+    eventually(lambda: count(one) + count(three) == len(names), "all are made anew")
+    assert count(one), "some are on one"
+    assert count(three), "and some on three"
+    publisher = connect(one)
+    publisher.publish("all", b"for all of them", qos=1)
+    for name in names:
+        client = connect(three, name)
+        assert client.receive().payload == b"for all of them"
+        client.barrier()
+
+
 def test_a_session_that_began_anew_while_its_node_was_down_stays_new(started: StartNode, connect: Connect) -> None:
     one, two = clustered(started, "one", "two")
     subscriber = connect(two, "renewed")

@@ -5,6 +5,7 @@ and this module follows it: links, and the members of the metadata replica, are 
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import enum
 import random
@@ -102,6 +103,7 @@ class ClusterNode:
         self._changed = asyncio.Event()
         self._is_changing = asyncio.Lock()
         self._knows_removal = False
+        self._has_left = self._is_leaving = False
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
         self._sessions: Sessions | None = None
@@ -113,7 +115,7 @@ class ClusterNode:
         """Load what is known, open the cluster listeners, and dial the members. Raises `OSError`, `StoreError`,
         `ValueError`. The tasks are for the caller to cancel.
         """
-        rows = await asyncio.to_thread(lambda: list(rows_of(self._engine)))
+        rows = await asyncio.to_thread(self._rows)
         self._identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
         hooks = Hooks(self._send_metadata, self._was_removed, self._has_lost_history)
         self._metadata = SwcStore(
@@ -128,6 +130,7 @@ class ClusterNode:
         self._requests = Requests(self._send_control, tasks)
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
+        self._requests.serve("take out", self._asked_to_take_out)
         self._sessions = Sessions(
             self._engine,
             self._name,
@@ -163,11 +166,22 @@ class ClusterNode:
     def end(self) -> None:
         """Stop listening to the links. The engine ends them."""
         asyncio.get_running_loop().remove_reader(self._engine.peer_event_fd())
+        # Without an identity it starts as a cluster of one.
+        identity = None if self._has_left else ended(self._identity).encode()
         try:
-            self._engine.store_write([(IDENTITY_KEY, ended(self._identity).encode())], wait=False)
+            self._engine.store_write([(IDENTITY_KEY, identity)], wait=self._has_left)
         except _engine.StoreError as error:
             # The next start takes this for a crash, which costs no more than a new incarnation on another boot.
             _log.warning("the store cannot note that the node was stopped", reason=str(error))
+
+    def _rows(self) -> list[tuple[bytes, bytes]]:
+        """The metadata that the store has; those of a cluster that this node has left go."""
+        rows = list(rows_of(self._engine))
+        if rows and self._engine.store_get(IDENTITY_KEY) is None:
+            _log.notice("this node has left its cluster: what it knew of that is forgotten", rows=len(rows))
+            self._engine.store_write([(key, None) for key, _ in rows], wait=True)
+            return []
+        return rows
 
     def _take_identity(self, rows: Sequence[tuple[bytes, bytes]]) -> tuple[Identity, list[tuple[bytes, bytes]]]:
         """Who this node is from now on, and what of that could not be written: it goes with the first metadata."""
@@ -415,6 +429,54 @@ class ClusterNode:
         self._follow_members()
         _log.notice("took a node out of the cluster", node=name)
 
+    async def leave(self) -> None:
+        """Have another member take this node out; what this node knows of the cluster goes when it ends. Raises
+        `ClusterError`.
+        """
+        self._is_leaving = True
+        for member in self.reachable():
+            try:
+                await self.requests.ask(member, "take out", {}, timeout_s=LINK_TIMEOUT_S)
+            except RemoteError as error:
+                _log.warning("a member did not take this node out", member=member, reason=str(error))
+                continue
+            except NoAnswerError as error:
+                # A member that has done so may end the link before its answer is here; then others say so.
+                _log.info("a member gave no answer about taking this node out", member=member, reason=str(error))
+                if not await self._hears_of_removal():
+                    continue
+            self._has_left = True
+            _log.notice("has left its cluster", told=member)
+            return
+        self._is_leaving = False
+        raise ClusterError(f"no member has taken {self._name} out: try again")
+
+    async def _hears_of_removal(self) -> bool:
+        """Whether members say soon that this node is none any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINK_TIMEOUT_S):
+                while not self._knows_removal:
+                    self._changed.clear()
+                    await self._changed.wait()
+        return self._knows_removal
+
+    async def has_gone(self, name: str) -> bool:
+        """Whether a node is no member any more, or soon is not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINK_TIMEOUT_S):
+                while name in self.others():
+                    self._changed.clear()
+                    await self._changed.wait()
+        return name not in self.others()
+
+    async def _asked_to_take_out(self, node: str, _: dict[str, Any]) -> dict[str, Any]:
+        """A member has handed its sessions over and leaves."""
+        try:
+            await self.remove(node)
+        except ClusterError as error:
+            raise RemoteError(str(error)) from None
+        return {}
+
     # -- following the members -------------------------------------------------------------------------------
 
     def _own_record(self) -> Member:
@@ -453,6 +515,8 @@ class ClusterNode:
             _log.notice("a node has joined", node=name)
         for name in sorted(before - after):
             _log.notice("a node has left", node=name)
+            self.sessions.removed(name, after | {self._name})
+        self._changed.set()
         self._follow_members()
 
     def _follow_members(self) -> None:
@@ -482,9 +546,10 @@ class ClusterNode:
         self._tell_removal(peer.name)
 
     def _tell_removal(self, peer: str) -> None:
-        if self._knows_removal:
+        knew, self._knows_removal = self._knows_removal, True
+        self._changed.set()
+        if knew or self._is_leaving:
             return
-        self._knows_removal = True
         _log.error(
             "this node is no member of its cluster any more: it was taken out while it was away. Its data stays; take "
             "it out of the way (strogoff store backup, then an empty data directory) and join again",

@@ -6,6 +6,7 @@ home comes back what it has goes to the new home.
 """
 
 import asyncio
+import zlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -25,6 +26,8 @@ MOVE_TIMEOUT_S: Final = 10.0
 GATHER_S: Final = 0.05
 """How long sessions that have another home are gathered, to go there together."""
 TAKEN_OVER: Final = 0x8E
+SESSIONS_AT_ONCE: Final = 200
+SESSIONS_A_PAGE: Final = 10_000
 
 StartTask: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
 
@@ -131,6 +134,48 @@ class Sessions:
     async def run(self) -> None:
         """Keep the records. Ends when it is cancelled."""
         await self.records.run()
+
+    def removed(self, node: str, members: Collection[str]) -> None:
+        """A node is no member any more: its sessions are made anew, each on one of the members."""
+        self._start_task(self._take_over(node, sorted(members)), f"sessions of {node}")
+
+    async def _take_over(self, node: str, members: Sequence[str]) -> None:
+        own = [
+            session
+            for session, _ in self.records.of_home(node)
+            if members[zlib.crc32("\0".join(session).encode()) % len(members)] == self._name
+        ]
+        for begin in range(0, len(own), SESSIONS_AT_ONCE):
+            await self.settle([(session, False) for session in own[begin : begin + SESSIONS_AT_ONCE]])
+        if own:
+            _log.notice("sessions of a node that is no member any more are made anew", node=node, sessions=len(own))
+
+    # -- when this node leaves -------------------------------------------------------------------------------
+
+    async def hand_over(self, told: Callable[[int, int], None]) -> int:
+        """Give all sessions that last to the other nodes, in turn; how many stay. `told`: how many went, of all."""
+        sessions = await self._lasting()
+        staying: set[tuple[str, str]] = set()
+        for number, begin in enumerate(range(0, len(sessions), SESSIONS_AT_ONCE)):
+            nodes = self._reachable()
+            part = sessions[begin : begin + SESSIONS_AT_ONCE]
+            if not nodes:
+                return len(staying) + len(sessions) - begin
+            try:
+                staying |= await self.moves.give(nodes[number % len(nodes)], part)
+            except (NoAnswerError, RemoteError) as error:
+                _log.warning("sessions could not be handed over", sessions=len(part), reason=str(error))
+                staying.update(part)
+            told(begin + len(part) - len(staying), len(sessions))
+        return len(staying)
+
+    async def _lasting(self) -> list[SubscriberId]:
+        found: list[SubscriberId] = []
+        after: tuple[str, str] | None = None
+        while page := await asyncio.to_thread(self._engine.sessions, after=after, limit=SESSIONS_A_PAGE):
+            found += [SubscriberId(info.mountpoint, info.client_id) for info in page if not info.clean_session]
+            after = page[-1].mountpoint, page[-1].client_id
+        return found
 
     # -- sessions whose home is down -------------------------------------------------------------------------
 

@@ -115,6 +115,12 @@ class ListenerManager:
         self._engine.suspend_listener(found.info.name, kill_sessions=kill_sessions)
         _log.notice("listener stopped", listener=found.info.name)
 
+    def stop_all(self, *, kill_sessions: bool) -> None:
+        """Accept nobody any more on any of them; those who came in stay, unless told otherwise."""
+        for name in self._listeners:
+            self._engine.suspend_listener(name, kill_sessions=kill_sessions)
+        _log.notice("all listeners stopped", kill_sessions=kill_sessions)
+
     def restart(self, address: str, port: int) -> None:
         """Accept again. Raises `ListenerError`."""
         found = self._at(address, port)

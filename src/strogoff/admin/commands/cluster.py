@@ -3,13 +3,16 @@
 from datetime import UTC, datetime
 
 from strogoff.admin.arguments import Call
-from strogoff.admin.registry import Argument, command
+from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
 from strogoff.cluster.node import ClusterError, Link, MemberView
 from strogoff.phases import Phase
 
 __all__ = ["COMMANDS"]
+
+SECONDS_MAX = 86_400.0
 
 
 @command("cluster show", "Show the nodes of the cluster.")
@@ -42,24 +45,49 @@ async def join(broker: Broker, call: Call) -> Result:
 
 @command(
     "cluster leave",
-    "Take a node that cannot be reached out of the cluster.",
+    "Take a node out of the cluster.",
     description="""
-What waits on that node for clients stays on its disk and is not delivered. A node that can be reached does not leave
-yet in this version.
+A node that can be reached lets nobody in any more. With -k its clients are disconnected, its sessions go to the other
+nodes with all that waits for them, it is taken out, and stops. If something is in the way, what has gone has gone:
+give the command again. What waits on a node that cannot be reached stays on its disk.
 """,
     arguments=(Argument("node", "the node, NAME@HOST", required=True),),
+    flags=(
+        Flag("kill_sessions", "disconnect its clients and hand its sessions over", short="k", kind=FlagKind.SWITCH),
+        Flag("summary-interval", "seconds between two lines that tell how far it is (5)", short="i", metavar="SECONDS"),
+        Flag("timeout", "seconds in which its clients have to be gone (60)", short="t", metavar="SECONDS"),
+    ),
+    is_lasting=True,
 )
 async def leave(broker: Broker, call: Call) -> Result:
     """`Done` once the other members are told."""
     name = call.required("node")
-    for view in broker.cluster.show():
-        if view.member.name == name and view.link is not Link.DOWN:
-            raise CommandError(f"{name} can be reached: stop it first, then take it out from another node")
+    link = next((view.link for view in broker.cluster.show() if view.member.name == name), Link.DOWN)
     try:
-        await broker.cluster.remove(name)
+        if link is Link.DOWN:
+            await broker.cluster.remove(name)
+            return Result.of(Text("Done"))
+        done = await broker.leaving.leave(
+            name,
+            kills_sessions=call.switch("kill_sessions"),
+            tell=call.tell,
+            interval_s=_seconds(call, "summary-interval", SUMMARY_INTERVAL_S),
+            timeout_s=_seconds(call, "timeout", TIMEOUT_S),
+        )
     except ClusterError as error:
         raise CommandError(str(error)) from None
-    return Result.of(Text("Done"))
+    return Result.of(Text(done))
+
+
+def _seconds(call: Call, flag: str, default: float) -> float:
+    text = call.value(flag, str(default))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= SECONDS_MAX:
+        raise CommandError(f"--{flag}={text}: expected seconds, 0 to {SECONDS_MAX:g}")
+    return seconds
 
 
 COMMANDS = (show, join, leave)

@@ -1,0 +1,67 @@
+"""Nodes that leave their cluster while they can be reached. Real processes."""
+
+import pytest
+
+from broker_process import BrokerError
+from cluster.clients import Connect, StartNode, await_route, clustered
+from cluster.real_nodes import eventually
+
+CLIENTS = 30
+QUEUED = 20
+
+
+@pytest.mark.parametrize("asked", ["itself", "another"])
+def test_a_node_that_leaves_hands_its_sessions_over_and_stops(started: StartNode, connect: Connect, asked: str) -> None:
+    nodes = clustered(started, "one", "two", "three")
+    one, two, three = nodes
+    for number in range(CLIENTS):
+        client = connect(two, f"kept-{number}")
+        client.subscribe(f"own/{number}", "all", qos=2)
+        if number % 2:
+            client.disconnect()
+    publisher = connect(one)
+    for number in range(QUEUED):
+        publisher.publish("all", b"%d" % number, qos=2)
+    where = two if asked == "itself" else one
+    told = where.broker.admin("cluster", "leave", f"node={two.name}", "-k")
+    assert told.splitlines()[-1] == "Done"
+    assert two.broker.await_end() == 0
+    for node in (one, three):
+        others = [other for other in (one, three) if other is not node]
+        eventually(lambda node=node, others=others: node.sees(*others), "two is gone")  # type: ignore[misc]
+    for number in range(CLIENTS):
+        client = connect(nodes[0 if number % 2 else 2], f"kept-{number}")
+        assert client.referee.connack is not None
+        assert client.referee.connack.session_present
+        # Those that were connected may have taken some of it before.
+        wanted = [b"%d" % each for each in range(QUEUED)]
+        if number % 2:
+            assert client.receive_payloads(QUEUED) == wanted
+        publisher.publish(f"own/{number}", b"still here", qos=1)
+        while client.receive().payload != b"still here":
+            pass
+    # It starts as a cluster of one, and may join again.
+    two.broker.start()
+    eventually(two.sees, "two is alone")
+    assert two.join(one) == "Done"
+    eventually(lambda: one.sees(two, three), "all three are there")
+
+
+def test_without_k_a_node_lets_nobody_in_and_stays(started: StartNode, connect: Connect) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber, publisher = connect(two), connect(one)
+    subscriber.subscribe("a", qos=1)
+    await_route(publisher, subscriber, "a")
+    told = one.broker.admin("cluster", "leave", f"node={two.name}")
+    assert "Use -k" in told
+    with pytest.raises(ConnectionRefusedError):
+        connect(two)
+    publisher.publish("a", b"still", qos=1)
+    assert subscriber.receive().payload == b"still"
+    assert one.sees(two)
+
+
+def test_a_node_that_is_alone_cannot_leave(started: StartNode) -> None:
+    one = started("one")
+    with pytest.raises(BrokerError, match="reaches no other node"):
+        one.broker.admin("cluster", "leave", f"node={one.name}", "-k")

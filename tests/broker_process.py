@@ -5,6 +5,7 @@ runs mosquitto instead: for whoever develops these tests, to compare two brokers
 """
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import Protocol, Self, TypeAlias
 Setting: TypeAlias = bool | int | str
 
 START_DEADLINE_S = 30.0
+PORTS = range(10_000, 32_000)
 STOP_DEADLINE_S = 15.0
 LOG_TAIL_BYTES = 20_000
 
@@ -45,10 +47,18 @@ class BrokerError(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody uses at the moment.
+
+    It is none of those that the system gives to connections: such a one might be taken before the broker listens.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def config_value(value: Setting) -> str:

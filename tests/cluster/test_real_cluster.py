@@ -105,12 +105,6 @@ def test_the_others_join_and_leave_while_one_is_down(started: StartNode) -> None
     eventually(lambda: two.sees(one, three) and three.sees(one, two), "the two have found each other")
 
 
-def test_a_node_that_can_be_reached_is_not_taken_out(three: tuple[ClusterNode, ...]) -> None:
-    one, _, last = three
-    with pytest.raises(BrokerError, match=r"three@127\.0\.0\.1 can be reached: stop it first"):
-        one.broker.admin("cluster", "leave", f"node={last.name}")
-
-
 def test_a_node_with_a_session_refuses_to_join_and_says_why(started: StartNode) -> None:
     one, two = started("one"), started("two")
     network = Network(two.broker.port)

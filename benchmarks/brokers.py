@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["BROKERS", "BrokerKind", "BrokerRun", "BrokerStartError", "strogoff_program"]
+__all__ = ["BROKERS", "BrokerKind", "BrokerRun", "BrokerStartError", "free_port", "strogoff_program"]
 
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
@@ -158,7 +158,8 @@ BROKERS = {
 }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -199,6 +200,15 @@ class BrokerRun:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its files."""
+        return self._directory
+
+    def kill(self) -> None:
+        """End the process without warning."""
+        self.end(signal.SIGKILL)
+
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="strogoff-bench-"))
         try:
@@ -212,7 +222,7 @@ class BrokerRun:
         self._stop()
 
     def _start(self) -> None:
-        self.ports = {name: _free_port() for name in ("tcp", "ecdsa", "rsa", "websocket")}
+        self.ports = {name: free_port() for name in ("tcp", "ecdsa", "rsa", "websocket")}
         self.port = self.ports["tcp"]
         write_files(self._directory)
         configuration = self._directory / "broker.conf"

@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 
 use crate::codec::text::parse_shared_filter;
 use crate::hooks::Identity;
-use crate::message::{MessageId, Place};
+use crate::message::{MessageId, Millis, Place};
 use crate::protocol::{Context, Expiry, Session, SessionLimits, Subscriptions};
 use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
 use crate::settings::QueueType;
@@ -300,9 +300,12 @@ impl Node {
         let session = SessionRef::new(session, id.clone(), Receiver::Client, None);
         self.remember_queue(&session);
         let mut state = session.lock();
-        if state.session.expiry != Expiry::Never && record.expires_at > 0 {
-            state.expires_at = Some(self.clock.millis(record.expires_at));
-        }
+        state.expires_at = match state.session.expiry {
+            Expiry::Never => None,
+            // Made anew: since when its client is away is not known.
+            Expiry::After(seconds) if record.expires_at == 0 => Some(cx.now + Millis::from(seconds) * 1_000),
+            Expiry::After(_) | Expiry::WithConnection => Some(self.clock.millis(record.expires_at)),
+        };
         if let Some(will) = record.will.as_ref().filter(|will| will.due_at > 0) {
             state.pending_will = Some(restored_will(will, &session));
             state.will_at = Some(self.clock.millis(will.due_at));

@@ -16,7 +16,9 @@ use crate::codec::{
 use crate::hooks::{Hooks, Identity};
 use crate::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use crate::protocol::connect::{Admission, Registration, admit};
-use crate::protocol::{Connection, Context, Ending, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step};
+use crate::protocol::{
+    Connection, Context, Ending, Expiry, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
+};
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
 use crate::store::simulated::{Random, SimulatedDisk};
@@ -449,6 +451,26 @@ fn a_queue_does_what_its_model_does_over_crashes() {
     for seed in 0..PROGRAMS {
         run(seed);
     }
+}
+
+#[test]
+fn a_session_that_is_made_anew_has_its_time_and_its_subscriptions() {
+    let (mut home, mut other) = (Broker::start(SimulatedDisk::new()), Broker::start(SimulatedDisk::new()));
+    let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+    home.attach();
+    home.receive(&Packet::Subscribe(Subscribe::new(1, Properties::new(), &[("t", options)])));
+    home.lose_connection();
+    home.session().lock().session.expiry = Expiry::After(30);
+    let known = home.node.kept_session(&id()).expect("it lasts");
+    other.node.refresh(&mut other.cx);
+    other.node.make_session(&mut other.cx, &known).unwrap();
+    let made = other.session();
+    assert_eq!(made.lock().expires_at, Some(other.cx.now + 30_000));
+    assert_eq!(other.node.kept_session(&id()), Some(known));
+    other.publish(1, 1);
+    assert_eq!(made.lock().session.pending.len(), 1);
+    home.store.stop();
+    other.store.stop();
 }
 
 #[test]

@@ -158,7 +158,7 @@ class HostedCluster:
         return publisher
 
     def await_flow(self) -> None:
-        """Return when each subscriber has got a message of each publisher; what came before is forgotten.
+        """Return when each subscriber has got a message of each publisher, and what was acknowledged since counts.
 
         A subscription is not known to other nodes at once, so what was published meanwhile proves nothing.
         """
@@ -171,6 +171,8 @@ class HostedCluster:
             for stream in publisher.streams:
                 firsts = [self.ledger.delivered(each.name, stream)[:1] for each in self.subscribers]
                 self.ledger.begin(stream, max((first[0] for first in firsts if first), default=0))
+        for stream in self.acknowledged_now():
+            eventually(lambda stream=stream: self.ledger.acknowledged(stream), f"something of {stream} is acknowledged")  # type: ignore[misc]
 
     def acknowledged_now(self) -> dict[Stream, int]:
         """The last number of each stream that was acknowledged."""

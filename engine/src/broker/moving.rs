@@ -21,17 +21,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use smallvec::SmallVec;
 
 use crate::codec::text::parse_shared_filter;
-use crate::hooks::Identity;
 use crate::message::{MessageId, Millis, Place};
-use crate::protocol::{Context, Expiry, Session, SessionLimits, Subscriptions};
+use crate::metrics::Counter;
+use crate::protocol::{Context, Expiry, Session, Subscriptions};
 use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
+use crate::routing::SubscriptionOptions;
 use crate::settings::QueueType;
 use crate::store::bytes::Malformed;
 use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, Refusal, SessionRecord, Store, Target};
 
-use super::parcel::{
-    Entry, Luggage, byte_of_options, options_of_byte, put_entry, put_luggage, put_record, read_entries, read_luggage,
-};
+use super::parcel::{Entry, put_entry, put_luggage, put_record, read_entries, read_luggage};
 use super::restoring::restored_will;
 use super::{Batch, Node, Receiver, SessionRef, SessionState, SubscriberId};
 
@@ -195,7 +194,7 @@ impl Node {
             SessionRecord { is_online: false, expires_at: 0, started_at: 0, will: None, ..self.session_record(&state) };
         let subscriptions = state.session.subscriptions.iter();
         let subscriptions =
-            subscriptions.map(|(filter, options)| (filter.to_string(), byte_of_options(*options), options.identifier));
+            subscriptions.map(|(filter, options)| (filter.to_string(), options.to_byte(), options.identifier));
         Some(KeptSession { session: put_record(&record), subscriptions: subscriptions.collect() })
     }
 
@@ -204,7 +203,7 @@ impl Node {
         let subscriptions = known
             .subscriptions
             .iter()
-            .map(|(filter, byte, identifier)| (&**filter, options_of_byte(*byte, *identifier)));
+            .map(|(filter, byte, identifier)| (&**filter, SubscriptionOptions::from_byte(*byte, *identifier)));
         let luggage = put_luggage(&known.session, subscriptions, &[]);
         self.add_session(cx, &luggage).map(|_| ())
     }
@@ -245,7 +244,7 @@ impl Node {
             if let Some(session) = shard.get(&id).filter(|session| !session.lock().is_ended) {
                 session.clone()
             } else {
-                let session = self.arriving_session(cx, &luggage, &id);
+                let session = self.arriving_session(cx, record, &id);
                 shard.insert(id, session.clone());
                 session
             }
@@ -275,28 +274,12 @@ impl Node {
         Ok(session)
     }
 
-    fn arriving_session(&self, cx: &mut Context, luggage: &Luggage, id: &SubscriberId) -> SessionRef {
-        let record = &luggage.record;
-        let identity = Identity {
-            mountpoint: record.mountpoint.clone(),
-            client_id: record.client_id.clone(),
-            username: record.username.clone(),
-            protocol_version: record.protocol_version,
-            listener: record.listener.clone(),
-        };
-        let mut session = Session::new(self.new_session_id(), identity);
-        session.expiry = Expiry::from_interval(record.expiry_s);
-        session.started_at = super::node::at_unix_ms(record.started_at);
-        let mut limits = SessionLimits::default();
-        for (name, value) in &record.limits {
-            // A limit that a newer or older version knows and this one does not is left out.
-            let _ = limits.set(name, value.clone());
-        }
-        session.limit(&limits, &cx.settings);
+    fn arriving_session(&self, cx: &mut Context, record: &SessionRecord, id: &SubscriberId) -> SessionRef {
+        let mut session = self.session_of(cx, record);
         if let Some(store) = self.store() {
             session.queue = self.new_queue(store);
         }
-        cx.tally.add(crate::metrics::Counter::QueueSetup, 1);
+        cx.tally.add(Counter::QueueSetup, 1);
         let session = SessionRef::new(session, id.clone(), Receiver::Client, None);
         self.remember_queue(&session);
         let mut state = session.lock();

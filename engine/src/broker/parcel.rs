@@ -10,19 +10,16 @@
 
 use smallvec::SmallVec;
 
-use crate::message::{Head, Layout, Message, MessageId, Millis, NEVER, Publication};
+use crate::message::{Head, Message, MessageId, Millis, NEVER, Publication};
 use crate::routing::SubscriptionOptions;
 use crate::store::bytes::{Malformed, Reader, put_bytes, put_varint};
-use crate::store::{EntryState, SessionRecord, fits, put_session, read_session};
+use crate::store::{EntryState, SessionRecord, fits, put_layout, put_session, read_layout, read_session};
 
 use super::node::Clock;
 
 const VERSION: u8 = 1;
 
 const QOS: u8 = 0b11;
-const NO_LOCAL: u8 = 1 << 2;
-const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
-
 const RETAIN: u8 = 1 << 2;
 const PUBLISHED_QOS_SHIFT: u8 = 3;
 const PUBLISHED_RETAIN: u8 = 1 << 5;
@@ -48,19 +45,6 @@ pub(super) struct Entry {
     pub message: Option<Message>,
 }
 
-/// The options of a subscription as one byte, as in SUBSCRIBE.
-pub fn byte_of_options(options: SubscriptionOptions) -> u8 {
-    let mut byte = options.qos & QOS;
-    byte |= if options.no_local { NO_LOCAL } else { 0 };
-    byte | if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 }
-}
-
-/// The options of a subscription from their byte.
-pub fn options_of_byte(byte: u8, identifier: u32) -> SubscriptionOptions {
-    let (no_local, retain_as_published) = (byte & NO_LOCAL != 0, byte & RETAIN_AS_PUBLISHED != 0);
-    SubscriptionOptions { qos: (byte & QOS).min(2), no_local, retain_as_published, identifier }
-}
-
 /// A session's record as bytes.
 pub(super) fn put_record(record: &SessionRecord) -> Vec<u8> {
     let mut session = Vec::new();
@@ -78,7 +62,7 @@ pub(super) fn put_luggage<'s>(
     put_varint(&mut buffer, subscriptions.len() as u64);
     for (filter, options) in subscriptions {
         put_bytes(&mut buffer, filter.as_bytes());
-        buffer.push(byte_of_options(options));
+        buffer.push(options.to_byte());
         put_varint(&mut buffer, options.identifier.into());
     }
     put_varint(&mut buffer, received.len() as u64);
@@ -98,7 +82,7 @@ pub(super) fn read_luggage(bytes: &[u8]) -> Result<Luggage, Malformed> {
     for _ in 0..reader.varint()? {
         let filter = reader.text()?.into();
         let byte = reader.u8()?;
-        subscriptions.push((filter, options_of_byte(byte, reader.varint_u32()?)));
+        subscriptions.push((filter, SubscriptionOptions::from_byte(byte, reader.varint_u32()?)));
     }
     let mut received = Vec::new();
     for _ in 0..reader.varint()? {
@@ -130,10 +114,7 @@ pub(super) fn put_entry(buffer: &mut Vec<u8>, clock: &Clock, entry: &Entry) {
     let Some(publication) = publication else { return };
     let expires_at = publication.head.expires_at;
     put_varint(buffer, if expires_at == NEVER { 0 } else { clock.wall_ms(expires_at) });
-    let Layout { topic_len, properties_start, properties_len, payload_start } = publication.head.layout;
-    for number in [topic_len, properties_start, properties_len, payload_start] {
-        put_varint(buffer, number.into());
-    }
+    put_layout(buffer, publication.head.layout);
     put_bytes(buffer, publication.span);
 }
 
@@ -171,12 +152,7 @@ fn read_message(reader: &mut Reader<'_>, clock: &Clock, flags: u8) -> Result<Mes
         0 => NEVER,
         wall_ms => clock.millis(wall_ms),
     };
-    let layout = Layout {
-        topic_len: reader.varint_u32()?,
-        properties_start: reader.varint_u32()?,
-        properties_len: reader.varint_u32()?,
-        payload_start: reader.varint_u32()?,
-    };
+    let layout = read_layout(reader)?;
     let span = reader.bytes()?;
     if !fits(layout, span.len()) || std::str::from_utf8(&span[..layout.topic_len as usize]).is_err() {
         return Err(Malformed);

@@ -26,6 +26,11 @@ impl Named for SubscriberId {
 }
 
 impl SubscriberId {
+    /// A name from its parts.
+    pub fn new(mountpoint: &str, client_id: &str) -> Self {
+        Self { mountpoint: mountpoint.into(), client_id: client_id.into() }
+    }
+
     /// The name of a client's session.
     pub fn of(identity: &Identity) -> Self {
         Self { mountpoint: identity.mountpoint.clone(), client_id: identity.client_id.clone() }

@@ -9,7 +9,9 @@ use crate::metrics::Counter;
 use crate::protocol::{Context, Expiry, Session, SessionLimits, Will};
 use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
 use crate::settings::QueueType;
-use crate::store::{EntryState, NO_SEGMENT, Recovered, RecoveredEntry, RecoveredSession, SegmentNo, WillRecord};
+use crate::store::{
+    EntryState, NO_SEGMENT, Recovered, RecoveredEntry, RecoveredSession, SegmentNo, SessionRecord, WillRecord,
+};
 
 use super::{KeptParts, Node, Receiver, RetainedStore, SessionRef, SubscriberId};
 
@@ -28,25 +30,10 @@ impl Node {
 
     fn restore_session(&self, cx: &mut Context, recovered: &RecoveredSession) {
         let record = &recovered.session;
-        let id = SubscriberId { mountpoint: record.mountpoint.clone(), client_id: record.client_id.clone() };
-        let identity = Identity {
-            mountpoint: record.mountpoint.clone(),
-            client_id: record.client_id.clone(),
-            username: record.username.clone(),
-            protocol_version: record.protocol_version,
-            listener: record.listener.clone(),
-        };
-        let mut session = Session::new(self.new_session_id(), identity);
+        let mut session = self.session_of(cx, record);
+        let id = SubscriberId::of(&session.identity);
         session.queue = recovered.queue;
-        session.expiry = Expiry::from_interval(record.expiry_s);
-        session.started_at = super::node::at_unix_ms(record.started_at);
         session.subscriptions = recovered.subscriptions.iter().cloned().collect();
-        let mut limits = SessionLimits::default();
-        for (name, value) in &record.limits {
-            // A limit that a newer or older version knows and this one does not is left out.
-            let _ = limits.set(name, value.clone());
-        }
-        session.limit(&limits, &cx.settings);
         for packet_id in &recovered.received {
             session.received.insert(*packet_id);
             session.received.note_kept(*packet_id);
@@ -74,6 +61,27 @@ impl Node {
             older.lock().is_ended = true;
             self.forget(cx, &older);
         }
+    }
+
+    /// A session without subscriptions and messages, as its record has it.
+    pub(super) fn session_of(&self, cx: &Context, record: &SessionRecord) -> Session {
+        let identity = Identity {
+            mountpoint: record.mountpoint.clone(),
+            client_id: record.client_id.clone(),
+            username: record.username.clone(),
+            protocol_version: record.protocol_version,
+            listener: record.listener.clone(),
+        };
+        let mut session = Session::new(self.new_session_id(), identity);
+        session.expiry = Expiry::from_interval(record.expiry_s);
+        session.started_at = super::node::at_unix_ms(record.started_at);
+        let mut limits = SessionLimits::default();
+        for (name, value) in &record.limits {
+            // A limit that a newer or older version knows and this one does not is left out.
+            let _ = limits.set(name, value.clone());
+        }
+        session.limit(&limits, &cx.settings);
+        session
     }
 
     fn route(&self, session: &SessionRef, recovered: &RecoveredSession) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
+use pyo3::types::{PyBool, PyDict, PyList};
 
 use crate::broker::{Batch, Node, Receiver, SessionRef, SubscriberId};
 use crate::codec::ReasonCode;
@@ -21,14 +21,12 @@ use crate::routing::{Subscriber, SubscriptionOptions};
 use crate::settings::{SettingError, Settings, Value};
 use crate::store::Store;
 
-use super::claims::{self, ClaimTuple};
-use super::cluster::{self, Cluster, ClusterListenerInfo, LinkTls, PeerInfo, RouteName, RouteTuple};
+use super::cluster::Cluster;
 use super::events;
 use super::listeners::{self, Wanted};
-use super::moving::{KeptTuple, PackedTuple};
 use super::policy::{AccessList, PasswordTable};
 use super::records::{ListenerInfo, Metric, RetainedMessage, SessionInfo, SubscriptionInfo};
-use super::store::{self, StoreSummary, store_error};
+use super::store::{self, store_error};
 use super::tls::TlsConfig;
 use super::verdict::{Message, Verdict};
 
@@ -46,12 +44,12 @@ pub struct Engine {
     listeners: Mutex<Vec<(Arc<ListenerState>, SocketOptions)>>,
     desk: Mutex<Desk>,
     next_listener_id: AtomicU64,
-    store_directory: OnceLock<PathBuf>,
+    pub(super) store_directory: OnceLock<PathBuf>,
     pub(super) cluster: Cluster,
 }
 
 impl Engine {
-    fn store(&self) -> PyResult<&Arc<Store>> {
+    pub(super) fn store(&self) -> PyResult<&Arc<Store>> {
         self.node.store().ok_or_else(|| store_error("no store is open: call open_store first"))
     }
 
@@ -113,12 +111,8 @@ impl Engine {
     }
 
     fn find(&self, client_id: &str, mountpoint: &str) -> Option<SessionRef> {
-        self.node.registry.get(&subscriber_id(client_id, mountpoint))
+        self.node.registry.get(&SubscriberId::new(mountpoint, client_id))
     }
-}
-
-fn subscriber_id(client_id: &str, mountpoint: &str) -> SubscriberId {
-    SubscriberId { mountpoint: mountpoint.into(), client_id: client_id.into() }
 }
 
 fn value_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
@@ -216,67 +210,6 @@ impl Engine {
                 store.stop();
             }
         });
-    }
-
-    // -- the store -----------------------------------------------------------------------------------------------------
-
-    fn open_store(&self, py: Python<'_>, directory: PathBuf) -> PyResult<StoreSummary> {
-        if self.workers.get().is_some() || self.node.store().is_some() {
-            return Err(PyRuntimeError::new_err("a store is opened once, before the engine starts"));
-        }
-        py.detach(|| {
-            let options = store::options(&self.node.settings.load(), self.node.clock.wall_ms(0));
-            let (opened, recovered, summary) = store::open(&directory, options)?;
-            self.node.use_store(opened);
-            self.work(|node, cx, _| node.restore(cx, recovered));
-            // It is set once, as the store is.
-            let _ = self.store_directory.set(directory);
-            Ok(summary)
-        })
-    }
-
-    fn store_get(&self, py: Python<'_>, key: &[u8]) -> PyResult<Option<Py<PyBytes>>> {
-        let store = self.store()?;
-        let value = py.detach(|| store.get_metadata(key)).map_err(store_error)?;
-        Ok(value.map(|value| PyBytes::new(py, &value).unbind()))
-    }
-
-    #[pyo3(signature = (prefix, *, after=None, limit=1_000))]
-    fn store_scan(
-        &self,
-        py: Python<'_>,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> PyResult<Vec<(Py<PyBytes>, Py<PyBytes>)>> {
-        store::scan(self.store()?, py, prefix, after, limit)
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands the extracted list over")]
-    #[pyo3(signature = (changes, *, wait=false))]
-    fn store_write(&self, py: Python<'_>, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>, wait: bool) -> PyResult<()> {
-        store::write(self.store()?, py, &changes, wait)
-    }
-
-    fn store_begin_backup(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let directory = self.store_directory.get().ok_or_else(|| store_error("no store is open"))?;
-        store::begin_backup(self.store()?, py, directory)
-    }
-
-    fn store_end_backup(&self) {
-        if let Some(store) = self.node.store() {
-            store.end_backup();
-        }
-    }
-
-    fn store_compact(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        let store = self.store()?;
-        py.detach(|| store.compact()).map_err(store_error)
-    }
-
-    #[pyo3(signature = (why=None))]
-    fn set_netsplit(&self, why: Option<String>) {
-        self.node.netsplit.store(why.map(Arc::new));
     }
 
     fn configure(&self, settings: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -451,7 +384,7 @@ impl Engine {
     fn sessions(&self, py: Python<'_>, after: Option<(String, String)>, limit: usize) -> Vec<SessionInfo> {
         let mode = self.node.settings.load().queue_deliver_mode;
         py.detach(|| {
-            let after = after.map(|(mountpoint, client_id)| subscriber_id(&client_id, &mountpoint));
+            let after = after.map(|(mountpoint, client_id)| SubscriberId::new(&mountpoint, &client_id));
             let page = self.node.registry.page(after.as_ref(), limit);
             page.iter().map(|session| SessionInfo::of(session, mode)).collect()
         })
@@ -487,7 +420,7 @@ impl Engine {
 
     #[pyo3(signature = (client_id, mountpoint="", *, reason_code=0x98, cleanup=false))]
     fn disconnect(&self, py: Python<'_>, client_id: &str, mountpoint: &str, reason_code: u8, cleanup: bool) -> bool {
-        let id = subscriber_id(client_id, mountpoint);
+        let id = SubscriberId::new(mountpoint, client_id);
         py.detach(|| self.work(|node, cx, batch| node.disconnect(cx, batch, &id, ReasonCode(reason_code), cleanup)))
     }
 
@@ -582,209 +515,6 @@ impl Engine {
     fn delete_expired_retained(&self, py: Python<'_>) -> usize {
         let now = self.node.clock.now();
         py.detach(|| self.node.sweep_retained(now))
-    }
-
-    // -- other nodes ---------------------------------------------------------------------------------------------------
-
-    #[pyo3(signature = (name, incarnation, *, cluster=None, secret=vec![], agreed=vec![], **limits))]
-    fn start_cluster(
-        &self,
-        name: &str,
-        incarnation: &[u8],
-        cluster: Option<&[u8]>,
-        secret: Vec<u8>,
-        agreed: Vec<(String, String)>,
-        limits: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.cluster.start(&self.node, name, incarnation, cluster, secret, agreed, limits)
-    }
-
-    #[pyo3(signature = (cluster, agreed=vec![]))]
-    fn set_cluster(&self, cluster: Option<&[u8]>, agreed: Vec<(String, String)>) -> PyResult<()> {
-        self.cluster.set_identity(cluster, agreed)
-    }
-
-    #[pyo3(signature = (**limits))]
-    fn set_link_limits(&self, limits: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
-        self.cluster.set_limits(limits)
-    }
-
-    #[pyo3(signature = (name, address, port, *, tls=None))]
-    fn open_cluster_listener(
-        &self,
-        name: &str,
-        address: &str,
-        port: u16,
-        tls: Option<&LinkTls>,
-    ) -> PyResult<ClusterListenerInfo> {
-        self.cluster.open_listener(name, address, port, tls)
-    }
-
-    fn close_cluster_listener(&self, name: &str) -> PyResult<bool> {
-        self.cluster.close_listener(name)
-    }
-
-    fn set_cluster_listener_tls(&self, name: &str, tls: &LinkTls) -> PyResult<bool> {
-        self.cluster.set_listener_tls(name, tls)
-    }
-
-    fn cluster_listeners(&self) -> Vec<ClusterListenerInfo> {
-        self.cluster.listeners()
-    }
-
-    fn set_link_tls(&self, tls: Option<&LinkTls>) -> PyResult<()> {
-        self.cluster.set_tls(tls)
-    }
-
-    #[pyo3(signature = (peers, *, joining=false))]
-    fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
-        self.cluster.set_peers(&self.node, peers, joining)
-    }
-
-    #[pyo3(signature = (*, after=None, limit=1_000))]
-    fn local_routes(
-        &self,
-        py: Python<'_>,
-        after: Option<(String, u64)>,
-        limit: usize,
-    ) -> (Vec<RouteTuple>, Option<(String, u64)>) {
-        py.detach(|| cluster::local_routes(&self.node, after, limit))
-    }
-
-    #[pyo3(signature = (limit=1_000))]
-    fn route_changes(&self, py: Python<'_>, limit: usize) -> (Vec<RouteTuple>, bool) {
-        py.detach(|| cluster::route_changes(&self.node, limit))
-    }
-
-    #[pyo3(signature = (peer, *, add=vec![], remove=vec![], replace=false))]
-    fn set_routes(
-        &self,
-        py: Python<'_>,
-        peer: &str,
-        add: Vec<RouteTuple>,
-        remove: Vec<RouteName>,
-        replace: bool,
-    ) -> Option<usize> {
-        py.detach(|| {
-            let add: Vec<_> = add.into_iter().map(cluster::route_of_peer).collect();
-            let gone = remove.into_iter().map(|(mountpoint, filter, group)| (mountpoint, filter, group, 0, false));
-            let remove: Vec<_> = gone.map(cluster::route_of_peer).collect();
-            self.node.set_routes(peer, &add, &remove, replace)
-        })
-    }
-
-    #[pyo3(signature = (*, asked))]
-    fn ask_about_claims(&self, asked: bool) {
-        self.node.ask_about_claims(asked);
-    }
-
-    #[pyo3(signature = (claims, *, wins_ties))]
-    fn give_way(&self, py: Python<'_>, claims: Vec<ClaimTuple>, wins_ties: bool) -> Vec<&'static str> {
-        py.detach(|| self.work(|node, cx, batch| claims::give_way(node, cx, batch, claims, wins_ties)))
-    }
-
-    fn claims_since(&self, py: Python<'_>, stamp: u64) -> Vec<ClaimTuple> {
-        py.detach(|| claims::claims_since(&self.node, stamp))
-    }
-
-    fn observe_stamp(&self, stamp: u64) {
-        self.node.observe_stamp(stamp);
-    }
-
-    fn stamp(&self) -> u64 {
-        self.node.stamp(self.node.clock.now())
-    }
-
-    fn begin_move(&self, py: Python<'_>, mountpoint: &str, client_id: &str) -> Option<Py<PyBytes>> {
-        self.begin(py, mountpoint, client_id)
-    }
-
-    #[pyo3(signature = (mountpoint, client_id, *, after=0, size=262_144))]
-    fn pack_messages(
-        &self,
-        py: Python<'_>,
-        mountpoint: &str,
-        client_id: &str,
-        after: usize,
-        size: usize,
-    ) -> Option<PackedTuple> {
-        self.pack(py, mountpoint, client_id, after, size)
-    }
-
-    fn close_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
-        self.close(py, sessions);
-    }
-
-    fn end_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
-        self.end(py, sessions, true);
-    }
-
-    fn abandon_moves(&self, py: Python<'_>, sessions: Vec<(String, String)>) {
-        self.end(py, sessions, false);
-    }
-
-    fn take_session(&self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
-        self.take(py, data)
-    }
-
-    fn take_messages(&self, py: Python<'_>, mountpoint: &str, client_id: &str, data: &[u8]) -> PyResult<()> {
-        self.take_packed(py, mountpoint, client_id, data)
-    }
-
-    #[pyo3(signature = (mountpoint, client_id, *, whole))]
-    fn finish_move(&self, py: Python<'_>, mountpoint: &str, client_id: &str, whole: bool) -> PyResult<()> {
-        self.finish(py, mountpoint, client_id, whole)
-    }
-
-    #[pyo3(signature = (*, watched))]
-    fn watch_sessions(&self, watched: bool) {
-        self.node.kept_sessions.set_watched(watched);
-    }
-
-    #[pyo3(signature = (limit=1_000))]
-    fn session_changes(&self, limit: usize) -> (Vec<(String, String)>, bool) {
-        self.changes_of_sessions(limit)
-    }
-
-    fn kept_session(&self, py: Python<'_>, mountpoint: &str, client_id: &str) -> Option<KeptTuple> {
-        self.kept(py, mountpoint, client_id)
-    }
-
-    fn make_session(&self, py: Python<'_>, session: Vec<u8>, subscriptions: Vec<(String, u8, u32)>) -> PyResult<()> {
-        self.make(py, session, subscriptions)
-    }
-
-    fn set_fences(&self, py: Python<'_>, sessions: Vec<(String, String)>, fences: Vec<(String, u64)>) {
-        self.fence(py, sessions, fences);
-    }
-
-    fn pass_turns(&self, py: Python<'_>, timeout_ms: u64) -> bool {
-        self.wait_for_turns(py, Duration::from_millis(timeout_ms))
-    }
-
-    fn lane_filled(&self, peer: &str) -> PyResult<u64> {
-        self.cluster.lane_filled(peer)
-    }
-
-    fn lane_taken(&self, peer: &str, position: u64) -> PyResult<bool> {
-        self.cluster.has_taken(peer, position)
-    }
-
-    fn peers(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
-        self.cluster.infos(py)
-    }
-
-    fn peer_send(&self, peer: &str, lane: &str, data: &[u8]) -> PyResult<bool> {
-        self.cluster.send(peer, lane, data)
-    }
-
-    fn peer_event_fd(&self) -> i32 {
-        self.cluster.descriptor()
-    }
-
-    #[pyo3(signature = (limit=1_024))]
-    fn drain_peers<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
-        self.cluster.drain(py, limit)
     }
 
     // -- metrics -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ mod claims;
 mod cluster;
 mod engine;
 mod events;
+mod links;
 mod listeners;
 mod metrics;
 mod moving;

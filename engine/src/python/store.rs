@@ -1,12 +1,12 @@
 //! The store as Python sees it: opened, asked, backed up, checked.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pyo3::create_exception;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -15,6 +15,7 @@ use crate::broker::events::{Event as NodeEvent, Level};
 use crate::settings::Settings;
 use crate::store::{Event, Figures, Options, Owner, RealDisk, Recovered, Refusal, Store, check};
 
+use super::engine::Engine;
 use super::events::records;
 use super::records::Metric;
 
@@ -285,4 +286,61 @@ pub fn compact_store(py: Python<'_>, directory: &str) -> PyResult<(u64, u64)> {
         store.stop();
         outcome.map_err(store_error)
     })
+}
+
+#[pymethods]
+impl Engine {
+    fn open_store(&self, py: Python<'_>, directory: PathBuf) -> PyResult<StoreSummary> {
+        if self.workers.get().is_some() || self.node.store().is_some() {
+            return Err(PyRuntimeError::new_err("a store is opened once, before the engine starts"));
+        }
+        py.detach(|| {
+            let options = options(&self.node.settings.load(), self.node.clock.wall_ms(0));
+            let (opened, recovered, summary) = open(&directory, options)?;
+            self.node.use_store(opened);
+            self.work(|node, cx, _| node.restore(cx, recovered));
+            // It is set once, as the store is.
+            let _ = self.store_directory.set(directory);
+            Ok(summary)
+        })
+    }
+
+    fn store_get(&self, py: Python<'_>, key: &[u8]) -> PyResult<Option<Py<PyBytes>>> {
+        let store = self.store()?;
+        let value = py.detach(|| store.get_metadata(key)).map_err(store_error)?;
+        Ok(value.map(|value| PyBytes::new(py, &value).unbind()))
+    }
+
+    #[pyo3(signature = (prefix, *, after=None, limit=1_000))]
+    fn store_scan(
+        &self,
+        py: Python<'_>,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> PyResult<Vec<(Py<PyBytes>, Py<PyBytes>)>> {
+        scan(self.store()?, py, prefix, after, limit)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands the extracted list over")]
+    #[pyo3(signature = (changes, *, wait=false))]
+    fn store_write(&self, py: Python<'_>, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>, wait: bool) -> PyResult<()> {
+        write(self.store()?, py, &changes, wait)
+    }
+
+    fn store_begin_backup(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let directory = self.store_directory.get().ok_or_else(|| store_error("no store is open"))?;
+        begin_backup(self.store()?, py, directory)
+    }
+
+    fn store_end_backup(&self) {
+        if let Some(store) = self.node.store() {
+            store.end_backup();
+        }
+    }
+
+    fn store_compact(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let store = self.store()?;
+        py.detach(|| store.compact()).map_err(store_error)
+    }
 }

@@ -27,6 +27,25 @@ pub struct SubscriptionOptions {
     pub identifier: u32,
 }
 
+const QOS: u8 = 0b11;
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+
+impl SubscriptionOptions {
+    /// The options as one byte, as in SUBSCRIBE. The identifier is not among them.
+    pub fn to_byte(self) -> u8 {
+        let mut byte = self.qos & QOS;
+        byte |= if self.no_local { NO_LOCAL } else { 0 };
+        byte | if self.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 }
+    }
+
+    /// The options from their byte.
+    pub fn from_byte(byte: u8, identifier: u32) -> Self {
+        let (no_local, retain_as_published) = (byte & NO_LOCAL != 0, byte & RETAIN_AS_PUBLISHED != 0);
+        Self { qos: (byte & QOS).min(2), no_local, retain_as_published, identifier }
+    }
+}
+
 /// One subscriber of one filter, directly or as a member of a shared group.
 #[derive(Debug, Clone)]
 pub struct Member<S> {

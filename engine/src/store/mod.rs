@@ -51,7 +51,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 pub use disk::{Disk, File, RealDisk};
-pub(crate) use record::fits;
+pub(crate) use record::{fits, put_layout, read_layout};
 pub use repair::check;
 pub use report::{Damage, Report};
 pub use segment::VERSION;

@@ -127,9 +127,6 @@ const OP_FORGOTTEN: u8 = 6;
 const OP_SUBSCRIBED: u8 = 7;
 const OP_UNSUBSCRIBED: u8 = 8;
 
-const NO_LOCAL: u8 = 1 << 2;
-const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
-
 /// The body that a change is about, `None` for a change that is not about one or does not name it in its record.
 #[inline]
 pub(super) fn subject(change: &Change) -> Option<Slot> {
@@ -191,10 +188,7 @@ pub(super) fn put_received(buffer: &mut Vec<u8>, id: u16) {
 pub(super) fn put_subscription(buffer: &mut Vec<u8>, filter: &str, options: SubscriptionOptions) {
     buffer.push(OP_SUBSCRIBED);
     put_bytes(buffer, filter.as_bytes());
-    let mut flags = options.qos & QOS;
-    flags |= if options.no_local { NO_LOCAL } else { 0 };
-    flags |= if options.retain_as_published { RETAIN_AS_PUBLISHED } else { 0 };
-    buffer.push(flags);
+    buffer.push(options.to_byte());
     put_varint(buffer, options.identifier.into());
 }
 
@@ -234,14 +228,8 @@ impl<'a> Changes<'a> {
             OP_FORGOTTEN => ChangeRecord::Forgotten(reader.u16()?),
             OP_SUBSCRIBED => {
                 let filter = reader.text()?;
-                let flags = reader.u8()?;
-                let options = SubscriptionOptions {
-                    qos: flags & QOS,
-                    no_local: flags & NO_LOCAL != 0,
-                    retain_as_published: flags & RETAIN_AS_PUBLISHED != 0,
-                    identifier: reader.varint_u32()?,
-                };
-                ChangeRecord::Subscribed { filter, options }
+                let byte = reader.u8()?;
+                ChangeRecord::Subscribed { filter, options: SubscriptionOptions::from_byte(byte, reader.varint_u32()?) }
             }
             OP_UNSUBSCRIBED => ChangeRecord::Unsubscribed { filter: reader.text()? },
             _ => return Err(Malformed),

@@ -273,10 +273,7 @@ fn put_message_start(
     buffer.push(flags);
     buffer.extend_from_slice(&seq.to_le_bytes());
     buffer.extend_from_slice(&stored_at.to_le_bytes());
-    let Layout { topic_len, properties_start, properties_len, payload_start } = head.layout;
-    for number in [topic_len, properties_start, properties_len, payload_start] {
-        put_varint(buffer, number.into());
-    }
+    put_layout(buffer, head.layout);
     if expires_at != NEVER {
         buffer.extend_from_slice(&expires_at.to_le_bytes());
     }
@@ -291,12 +288,7 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
         return Err(Malformed);
     }
     let stored_at = reader.u32()?;
-    let layout = Layout {
-        topic_len: reader.varint_u32()?,
-        properties_start: reader.varint_u32()?,
-        properties_len: reader.varint_u32()?,
-        payload_start: reader.varint_u32()?,
-    };
+    let layout = read_layout(&mut reader)?;
     let expires_at = if flags & EXPIRES == 0 { NEVER } else { reader.u64()? };
     let received = if flags & RECEIVED == 0 { None } else { Some((reader.varint_u32()?, reader.u16()?)) };
     let retained_in = if flags & IS_RETAINED == 0 { None } else { Some(reader.text()?) };
@@ -318,6 +310,26 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     let head = Head { layout, qos: flags & QOS, retain: flags & RETAIN != 0, expires_at, origin: 0 };
     let publication = Publication { head, span };
     Ok(MessageRecord { seq, stored_at, publication, is_copy: flags & IS_COPY != 0, received, retained_in, targets })
+}
+
+/// Appends a layout.
+#[inline]
+pub(crate) fn put_layout(buffer: &mut Vec<u8>, layout: Layout) {
+    let Layout { topic_len, properties_start, properties_len, payload_start } = layout;
+    for number in [topic_len, properties_start, properties_len, payload_start] {
+        put_varint(buffer, number.into());
+    }
+}
+
+/// Decodes a layout. Whether it lies within the bytes that it is about, [`fits`] says.
+#[inline]
+pub(crate) fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
+    Ok(Layout {
+        topic_len: reader.varint_u32()?,
+        properties_start: reader.varint_u32()?,
+        properties_len: reader.varint_u32()?,
+        payload_start: reader.varint_u32()?,
+    })
 }
 
 /// Whether a layout lies within so many bytes.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::bytes::{Malformed, Reader, put_bytes, put_varint};
-use super::record::fits;
+use super::record::{fits, put_layout, read_layout};
 use super::types::{QueueId, SessionRecord, WillRecord};
-use crate::message::Layout;
 use crate::settings::Value;
 
 const HAS_USERNAME: u8 = 1;
@@ -48,10 +47,8 @@ fn put_will(buffer: &mut Vec<u8>, will: &WillRecord) {
     flags |= if will.retain { WILL_RETAIN } else { 0 };
     flags |= if will.message_expiry_s.is_some() { WILL_EXPIRES } else { 0 };
     buffer.push(flags);
-    let Layout { topic_len, properties_start, properties_len, payload_start } = will.layout;
-    for number in [topic_len, properties_start, properties_len, payload_start, will.delay_s] {
-        put_varint(buffer, number.into());
-    }
+    put_layout(buffer, will.layout);
+    put_varint(buffer, will.delay_s.into());
     if let Some(expiry) = will.message_expiry_s {
         put_varint(buffer, expiry.into());
     }
@@ -114,12 +111,7 @@ pub(crate) fn read_session(payload: &[u8]) -> Result<(QueueId, SessionRecord), M
 
 fn read_will(reader: &mut Reader<'_>) -> Result<WillRecord, Malformed> {
     let flags = reader.u8()?;
-    let layout = Layout {
-        topic_len: reader.varint_u32()?,
-        properties_start: reader.varint_u32()?,
-        properties_len: reader.varint_u32()?,
-        payload_start: reader.varint_u32()?,
-    };
+    let layout = read_layout(reader)?;
     let delay_s = reader.varint_u32()?;
     let message_expiry_s = if flags & WILL_EXPIRES == 0 { None } else { Some(reader.varint_u32()?) };
     let due_at = reader.varint()?;

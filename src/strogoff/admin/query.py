@@ -66,7 +66,7 @@ class Query:
 def limit_flags() -> tuple[Flag, ...]:
     """The flags that such commands share."""
     return (
-        Flag("limit", f"rows at most ({LIMIT_DEFAULT})", metavar="N"),
+        Flag("limit", f"rows at most, of each node that answers ({LIMIT_DEFAULT})", metavar="N"),
         Flag("rowtimeout", "accepted and not needed: no row is ever left out for being slow", metavar="MS"),
     )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from strogoff.admin.arguments import Call
     from strogoff.broker import Broker
 
-__all__ = ["Argument", "Command", "Flag", "FlagKind", "Found", "Registry", "command"]
+__all__ = ["Argument", "Command", "Flag", "FlagKind", "Found", "Reach", "Registry", "command"]
 
 Handler: TypeAlias = "Callable[[Broker, Call], Awaitable[Result]]"
 
@@ -27,6 +27,19 @@ class FlagKind(enum.Enum):
     """A value, always."""
     FIELD = "field"
     """A value makes it a filter, none makes it a column."""
+
+
+class Reach(enum.Enum):
+    """Which nodes of the cluster answer a command. `--node=NODE` asks that node alone, whatever else may answer."""
+
+    NODE = "node"
+    """The one that was asked."""
+    NODES_ASKED_FOR = "nodes asked for"
+    """The one that was asked; all that can be reached with a bare `--node`, or with `--all` where there is that."""
+    CLUSTER = "cluster"
+    """All that can be reached."""
+    WHERE_IT_IS = "where it is"
+    """The one that was asked, and where it has not got what the command is about, the first that has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,7 @@ class Command:
     any_flag: str | None = None
     words: str | None = None
     is_lasting: bool = False
+    reach: Reach = Reach.NODE
 
     def usage(self) -> str:
         """The whole usage text, without a line end at its end."""
@@ -109,6 +123,7 @@ def command(  # noqa: PLR0913 - all that a command can declare, by name
     any_flag: str | None = None,
     words: str | None = None,
     is_lasting: bool = False,
+    reach: Reach = Reach.NODE,
 ) -> Callable[[Handler], Command]:
     """Declare the function below as the command `path` (words with blanks between)."""
 
@@ -124,6 +139,7 @@ def command(  # noqa: PLR0913 - all that a command can declare, by name
             any_flag,
             words,
             is_lasting,
+            reach,
         )
 
     return declare

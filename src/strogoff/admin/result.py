@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 __all__ = [
     "Alert",
     "CommandError",
+    "NotHereError",
     "Part",
     "Result",
     "Table",
@@ -26,6 +27,10 @@ Value: TypeAlias = str | int | float | bool | None
 
 class CommandError(Exception):
     """A command that failed. The message is for the operator: what was wrong, what was expected, what to do."""
+
+
+class NotHereError(CommandError):
+    """What the command is about is not on this node; another one may have it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from strogoff.admin.lines import Help, read_line
+from strogoff.admin.over_cluster import answer, serve_other_nodes
 from strogoff.admin.plugin_commands import commands_of_plugins
 from strogoff.admin.protocol import (
     HEADER_SIZE,
@@ -52,7 +53,7 @@ async def execute(
             return Success(Result.of(Text(line.text)), line.format)
         call = line.call if tell is None else dataclasses.replace(line.call, tell=tell)
         async with asyncio.timeout(None if line.command.is_lasting else TIMEOUT_S):
-            return Success(await line.command.handler(broker, call), call.format)
+            return Success(await answer(broker, line.command, call), call.format)
     except CommandError as error:
         return Failure(str(error))
     except TimeoutError:
@@ -75,6 +76,7 @@ class AdminServer:
         """Serve until cancelled. Raises `OSError` when the socket cannot be made."""
         path = broker.data_directory / SOCKET_NAME
         broker.plugins.reserve_commands(self._registry.first_words())
+        serve_other_nodes(broker, self._registry)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await self._serve(broker, reader, writer)

@@ -23,7 +23,7 @@ from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
 from strogoff.cluster.readiness import View
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
-from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
+from strogoff.cluster.requests import Handler, NoAnswerError, RemoteError, Requests
 from strogoff.cluster.routes import Routes, is_about_routes
 from strogoff.cluster.sessions import Sessions
 from strogoff.cluster.swc import Actor
@@ -104,6 +104,7 @@ class ClusterNode:
         self._is_changing = asyncio.Lock()
         self._knows_removal = False
         self._has_left = self._is_leaving = False
+        self._served: dict[str, Handler] = {}
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
         self._sessions: Sessions | None = None
@@ -131,6 +132,8 @@ class ClusterNode:
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
         self._requests.serve("take out", self._asked_to_take_out)
+        for kind, handler in self._served.items():
+            self._requests.serve(kind, handler)
         self._sessions = Sessions(
             self._engine,
             self._name,
@@ -227,6 +230,12 @@ class ClusterNode:
         """The sessions of the cluster."""
         assert self._sessions is not None, "the node has begun"
         return self._sessions
+
+    def serve(self, kind: str, handler: Handler) -> None:
+        """Answer requests of other nodes with a function, at the latest once the node has begun."""
+        self._served[kind] = handler
+        if self._requests is not None:
+            self._requests.serve(kind, handler)
 
     def series(self) -> list[Series]:
         """What is counted here; nothing before the node has begun."""

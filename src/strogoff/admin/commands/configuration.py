@@ -1,8 +1,7 @@
 """`set`, `show`, `describe` and `config show`: the configuration of the running node."""
 
 from strogoff.admin.arguments import Call
-from strogoff.admin.commands.sessions import require_this_node
-from strogoff.admin.registry import Flag, FlagKind, command
+from strogoff.admin.registry import Flag, FlagKind, Reach, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
 from strogoff.config import ConfigError, Configuration, change, describe, show
@@ -10,7 +9,7 @@ from strogoff.config import ConfigError, Configuration, change, describe, show
 __all__ = ["COMMANDS"]
 
 _WHERE = (
-    Flag("node", "only on this node", short="n", metavar="NODE"),
+    Flag("node", "on this node instead of the one that is asked", short="n", metavar="NODE"),
     Flag("all", "on all nodes of the cluster", short="a", kind=FlagKind.SWITCH),
 )
 
@@ -24,10 +23,10 @@ returns to the file. Sessions that exist keep the limits they were given.
 """,
     flags=_WHERE,
     any_argument="KEY=VALUE",
+    reach=Reach.NODES_ASKED_FOR,
 )
 async def set_keys(broker: Broker, call: Call) -> Result:
     """Fails with everything that is wrong, and then changes nothing."""
-    require_this_node(broker, call.value("node"))
     if not call.arguments:
         raise CommandError("'set' needs KEY=VALUE: see 'describe KEY' for what a key accepts")
     changes = dict(call.arguments)
@@ -41,10 +40,9 @@ async def set_keys(broker: Broker, call: Call) -> Result:
     return Result.of(Text("\n".join(lines)))
 
 
-@command("show", "Show keys of the running node.", flags=_WHERE, words="KEY")
+@command("show", "Show keys of the running node.", flags=_WHERE, words="KEY", reach=Reach.NODES_ASKED_FOR)
 async def show_keys(broker: Broker, call: Call) -> Result:
     """One row with the node and a column for each key."""
-    require_this_node(broker, call.value("node"))
     keys = tuple(dict.fromkeys(call.words))
     if not keys:
         raise CommandError("'show' needs KEY: 'config show' shows all")

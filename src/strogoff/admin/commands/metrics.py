@@ -1,9 +1,10 @@
 """`metrics show` and `metrics reset`."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from strogoff.admin.arguments import Call
-from strogoff.admin.registry import Flag, FlagKind, command
+from strogoff.admin.registry import Flag, FlagKind, Reach, command
 from strogoff.admin.result import CommandError, Result, Table, Text
 from strogoff.broker import Broker
 from strogoff.observe.metrics import Series, aggregated, matching
@@ -13,23 +14,27 @@ __all__ = ["COMMANDS", "lines"]
 
 @command(
     "metrics show",
-    "Show the metrics of this node.",
+    "Show the metrics of this node, or of others with --node.",
     description="--LABEL=VALUE selects the series with that label, such as --mqtt_version=5 or --reason_code=success.",
     flags=(
         Flag("with-descriptions", "a line of explanation before each", short="d", kind=FlagKind.SWITCH),
         Flag("aggregate", "true (default): sum over all labels; false: a line for each", short="a", metavar="BOOL"),
+        Flag("node", "of all nodes, or of the one that is named; the node is a label then", kind=FlagKind.FIELD),
     ),
     any_flag="--LABEL=VALUE",
+    reach=Reach.NODES_ASKED_FOR,
 )
 async def show(broker: Broker, call: Call) -> Result:
     """One line a series."""
-    declared = ("with-descriptions", "aggregate")
+    declared = ("with-descriptions", "aggregate", "node")
     labels = [(name, value or "") for name, value in call.flags if name not in declared]
     series = broker.metrics.snapshot()
     _check_labels(series, labels)
     selected = matching(series, labels)
     if _aggregate(call):
         selected = aggregated(selected)
+    if any(name == "node" for name, _ in call.flags):
+        selected = [replace(row, labels={**row.labels, "node": broker.node_name}) for row in selected]
     text = "\n".join(lines(selected, with_descriptions=call.switch("with-descriptions")))
     return Result.of(Text(text, _table(selected))) if selected else Result()
 

@@ -1,17 +1,19 @@
 """`retain show`, `retain delete` and `retain delete-expired`."""
 
 import asyncio
+from dataclasses import replace
 
 from strogoff._engine import RetainedMessage
 from strogoff.admin.arguments import Call
 from strogoff.admin.query import Query, Row, field_flags, limit_flags, query_of
-from strogoff.admin.registry import Flag, command
+from strogoff.admin.registry import Flag, Reach, command
 from strogoff.admin.result import CommandError, Result, Table, Value
 from strogoff.broker import Broker
 
 __all__ = ["COMMANDS", "retained_row"]
 
 FIELDS = {
+    "node": "the node that was asked; with it all nodes are, or the one that it names",
     "payload": "the payload as text; bytes that are no text are written \\xNN",
     "topic": "the topic",
     "mountpoint": "the name space",
@@ -19,23 +21,27 @@ FIELDS = {
     "expires_at": "when it expires, in ms since 1970",
     "size": "the size of the payload in bytes",
 }
+DEFAULT_COLUMNS = ("payload", "topic")
 MESSAGES_MAX = 100_000
 """Messages that a command looks at; with more, narrow it down by --topic."""
 
 
 @command(
     "retain show",
-    "Show the retained messages of this node.",
+    "Show the retained messages of this node, or of others with --node.",
     description="""
 --FIELD shows a column; without any, payload and topic are shown.
 --FIELD=VALUE selects rows; a value that begins with ~ is a regular expression.
 Only the default mountpoint is shown unless --mountpoint=NAME asks for another one.
 """,
     flags=(*limit_flags(), *field_flags(FIELDS)),
+    reach=Reach.NODES_ASKED_FOR,
 )
 async def show(broker: Broker, call: Call) -> Result:
-    """Rows of the retained messages that the flags select."""
-    query = query_of(call, FIELDS, ("payload", "topic"))
+    """Rows of the retained messages that the flags select. A bare `--node` asks all nodes, and hides no column."""
+    query = query_of(call, FIELDS, DEFAULT_COLUMNS)
+    if query.columns == ("node",):
+        query = replace(query, columns=("node", *DEFAULT_COLUMNS))
     return await asyncio.to_thread(_select, broker, query)
 
 
@@ -91,7 +97,7 @@ def _select(broker: Broker, query: Query) -> Result:
         found += broker.engine.retained("$SYS/#", mountpoint=mountpoint, limit=limit)
     rows: list[Row] = []
     for message in found:
-        row = retained_row(message)
+        row = {"node": broker.node_name} | retained_row(message)
         if query.accepts(row):
             rows.append(row)
         if len(rows) > query.limit:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 
 from strogoff._engine import Engine, SessionInfo, SubscriptionInfo
 from strogoff.admin.arguments import Call, whole_number
+from strogoff.admin.over_cluster import answer
 from strogoff.admin.query import Query, Row, field_flags, limit_flags, query_of
-from strogoff.admin.registry import Argument, Flag, FlagKind, command
-from strogoff.admin.result import CommandError, Result, Text
+from strogoff.admin.registry import Argument, Flag, FlagKind, Reach, command
+from strogoff.admin.result import CommandError, NotHereError, Result, Text
 from strogoff.broker import Broker
 
 __all__ = ["COMMANDS", "session_row", "subscription_row"]
@@ -60,13 +61,15 @@ _CLEANUP = Flag("cleanup", "forget the session too: its subscriptions and its me
 
 @command(
     "session show",
-    "Show sessions, connected or not.",
+    "Show sessions of the cluster, connected or not.",
     description="""
+All nodes that can be reached answer, --node=NODE asks one; --limit is for each of them.
 --FIELD shows a column; without any, client_id, is_online, mountpoint, peer_host, peer_port and user are shown.
 --FIELD=VALUE selects rows; all conditions must hold. A value that begins with ~ is a regular expression.
 A field of a subscription makes a row for each subscription; sessions without any do not appear then.
 """,
     flags=(*limit_flags(), *field_flags(FIELDS)),
+    reach=Reach.CLUSTER,
 )
 async def show(broker: Broker, call: Call) -> Result:
     """Rows of the sessions that the flags select."""
@@ -80,12 +83,13 @@ async def show(broker: Broker, call: Call) -> Result:
     description="An MQTT 5 client is told reason code 0x98 (administrative action). Its will is published.",
     arguments=(Argument("client-id", "the client", required=True, metavar="CLIENT"),),
     flags=(_MOUNTPOINT, _CLEANUP),
+    reach=Reach.WHERE_IT_IS,
 )
 async def disconnect(broker: Broker, call: Call) -> Result:
     """Fails when there is no such session."""
     client_id, mountpoint = call.required("client-id"), call.value("mountpoint")
     if not broker.engine.disconnect(client_id, mountpoint, cleanup=call.switch("cleanup")):
-        raise CommandError(_no_session(client_id, mountpoint))
+        raise NotHereError(_no_session(client_id, mountpoint))
     return Result.done()
 
 
@@ -99,11 +103,12 @@ async def disconnect_clients(broker: Broker, call: Call) -> Result:
     """Ends all that exist; fails afterwards when some did not."""
     mountpoint = call.value("mountpoint")
     clients = _listed(call.required("client-ids"))
-    missing = [
-        client_id
-        for client_id in clients
-        if not broker.engine.disconnect(client_id, mountpoint, cleanup=call.switch("cleanup"))
-    ]
+    missing = []
+    for client_id in clients:
+        try:
+            await answer(broker, disconnect, Call((("client-id", client_id),), call.flags))
+        except NotHereError:
+            missing.append(client_id)
     if missing:
         raise CommandError(f"{len(clients) - len(missing)} ended; {_no_session(', '.join(missing), mountpoint)}")
     return Result.done()
@@ -118,13 +123,13 @@ async def disconnect_clients(broker: Broker, call: Call) -> Result:
         _MOUNTPOINT,
         _CLEANUP,
         Flag("filter-client-ids", "only among these, with commas between", short="f", metavar="CLIENT,..."),
-        Flag("node", "only on this node", short="n", metavar="NODE"),
+        Flag("node", "on this node instead of the one that is asked", short="n", metavar="NODE"),
     ),
+    reach=Reach.NODES_ASKED_FOR,
 )
 async def disconnect_batch(broker: Broker, call: Call) -> Result:
     """Says how many were ended."""
     count = whole_number("count", call.required("count"), minimum=1)
-    require_this_node(broker, call.value("node"))
     cleanup, mountpoint = call.switch("cleanup"), call.value("mountpoint")
     among = set(_listed(call.value("filter-client-ids")))
 
@@ -151,6 +156,7 @@ async def disconnect_batch(broker: Broker, call: Call) -> Result:
         _MOUNTPOINT,
         Flag("plugin", "of a part of the broker; plugins end theirs themselves", short="p", kind=FlagKind.SWITCH),
     ),
+    reach=Reach.WHERE_IT_IS,
 )
 async def unsubscribe(broker: Broker, call: Call) -> Result:
     """Fails when there is no such subscription."""
@@ -158,7 +164,7 @@ async def unsubscribe(broker: Broker, call: Call) -> Result:
         raise CommandError("--plugin: the subscriptions of a plugin end with it: see 'plugin disable'")
     client_id, topic_filter, mountpoint = call.required("client-id"), call.required("topic"), call.value("mountpoint")
     if broker.engine.session(client_id, mountpoint) is None:
-        raise CommandError(_no_session(client_id, mountpoint))
+        raise NotHereError(_no_session(client_id, mountpoint))
     if not broker.engine.unsubscribe_client(client_id, topic_filter, mountpoint):
         raise CommandError(f"{client_id} has not subscribed to {topic_filter}: see 'session show --topic'")
     return Result.done()
@@ -173,13 +179,14 @@ async def unsubscribe(broker: Broker, call: Call) -> Result:
         Argument("client-id", "the client", required=True, metavar="CLIENT"),
     ),
     flags=(_MOUNTPOINT,),
+    reach=Reach.WHERE_IT_IS,
 )
 async def reauthorize(broker: Broker, call: Call) -> Result:
     """`Done` when something was removed, else `Unchanged`."""
     client_id, mountpoint = call.required("client-id"), call.value("mountpoint")
     session = broker.engine.session(client_id, mountpoint)
     if session is None:
-        raise CommandError(_no_session(client_id, mountpoint))
+        raise NotHereError(_no_session(client_id, mountpoint))
     username = call.argument("username")
     if username is not None and username != (session.username or ""):
         raise CommandError(f"{client_id} is connected as {session.username or 'nobody'}, not as {username}")
@@ -188,12 +195,6 @@ async def reauthorize(broker: Broker, call: Call) -> Result:
 
 
 COMMANDS = (show, disconnect, disconnect_clients, disconnect_batch, unsubscribe, reauthorize)
-
-
-def require_this_node(broker: Broker, name: str) -> None:
-    """Raises `CommandError` unless the name is this node's, or none was given."""
-    if name not in ("", broker.node_name):
-        raise CommandError(f"--node={name}: no such node; the cluster has {broker.node_name}")
 
 
 def session_row(info: SessionInfo, node: str) -> dict[str, str | int | bool | None]:

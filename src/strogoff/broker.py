@@ -107,6 +107,7 @@ class Broker:
             self.node_name,
             terms=terms_of(configuration),
             client_state=self._client_state,
+            phase=lambda: self.phases.current.value,
             looked=self._cluster_changed,
         )
         self.readiness = Readiness(

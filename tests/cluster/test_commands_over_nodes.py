@@ -112,3 +112,26 @@ def test_what_a_silent_node_would_have_said_is_told_to_be_missing(two: list[Clus
         assert f"what {other.name} has is missing: {other.name} is not reachable" in done.stderr
         done = one.broker.program("vmq-admin", "session", "show", f"--node={other.name}")
         assert (done.returncode, "is not reachable" in done.stderr) == (1, True)
+
+
+def test_members_tell_their_phase_how_they_reach_this_node_and_how_far_they_are(two: list[ClusterNode]) -> None:
+    one, other = two
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        shown = rows(one, "cluster", "show")
+        return {row["Node"]: (row["phase"], row["link_back"], row["behind"]) for row in shown}
+
+    wanted = {one.name: ("ready", "", ""), other.name: ("ready", "reachable", "0")}
+    eventually(lambda: told() == wanted, "both are in step")
+    with stopped(other):
+        eventually(lambda: one.sees(down=(other,)), "the other node is down")
+        assert told() == {one.name: ("ready", "", ""), other.name: ("", "", "")}
+
+
+def test_a_node_with_another_rule_for_client_ids_may_not_join(started: StartNode) -> None:
+    one, other = started("one"), started("two", allow_multiple_sessions="on")
+    done = other.broker.program("vmq-admin", "cluster", "join", f"discovery-node={one.address}")
+    assert done.returncode == 1
+    assert f"{one.name} refuses to let {other.name} join: allow_multiple_sessions must be the same" in done.stderr
+    assert one.sees()
+    assert other.sees()

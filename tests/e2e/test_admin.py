@@ -386,11 +386,11 @@ def test_the_phase_is_one_word_and_its_history_a_table(broker: BrokerProcess) ->
 
 def test_a_node_without_peers_is_a_cluster_of_one(broker: BrokerProcess) -> None:
     assert done(broker, "cluster", "show") == (
-        "+-------------------+---------+------+-------+-------+\n"
-        "| Node              | Running | link | since | error |\n"
-        "+-------------------+---------+------+-------+-------+\n"
-        "| VerneMQ@127.0.0.1 | true    | self |       |       |\n"
-        "+-------------------+---------+------+-------+-------+\n"
+        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
+        "| Node              | Running | link | phase | link_back | behind | since | error |\n"
+        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
+        "| VerneMQ@127.0.0.1 | true    | self | ready |           |        |       |       |\n"
+        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
         "\n"
     )
 

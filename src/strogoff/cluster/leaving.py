@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from strogoff.cluster.node import ClusterError, ClusterNode
+from strogoff.cluster.joining import ClusterError
+from strogoff.cluster.node import ClusterNode
 from strogoff.cluster.requests import NoAnswerError, RemoteError
 from strogoff.observe.logging import get_logger
 

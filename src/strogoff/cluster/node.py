@@ -16,13 +16,16 @@ from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
 from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged, SessionsChanged
+from strogoff.cluster import reports
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
+from strogoff.cluster.joining import ClusterError, address_of, joiner_of, obstacle, request_to_join
 from strogoff.cluster.kept_routes import KeptRoutes
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
 from strogoff.cluster.readiness import View
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
+from strogoff.cluster.reports import Report
 from strogoff.cluster.requests import Handler, NoAnswerError, RemoteError, Requests
 from strogoff.cluster.routes import Routes, is_about_routes
 from strogoff.cluster.sessions import Sessions
@@ -32,20 +35,14 @@ from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
 from strogoff.observe.metrics import Series
 
-__all__ = ["ClusterError", "ClusterNode", "Link", "MemberView"]
+__all__ = ["ClusterNode", "Link", "MemberView", "PeerView"]
 
-PROTOCOL: Final = 1
-DEFAULT_PORT: Final = 44053
 JOIN_TIMEOUT_S: Final = 30.0
 LINK_TIMEOUT_S: Final = 10.0
 LOOK_S: Final = 0.05
 EVENTS_A_TURN_MAX: Final = 1_024
 
 _log = get_logger("cluster")
-
-
-class ClusterError(Exception):
-    """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
 
 
 class Link(enum.Enum):
@@ -66,6 +63,17 @@ class MemberView:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """What a member says of itself. `link`: how it reaches this node. `behind`: how many writes of this node to the
+    metadata it has not got yet.
+    """
+
+    phase: str
+    link: str
+    behind: int
+
+
 class _LinkState(NamedTuple):
     """What the engine said last of a link, when, and why."""
 
@@ -80,7 +88,8 @@ _NEVER_UP: Final = _LinkState("down", 0.0, "")
 class ClusterNode:
     """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing.
 
-    `looked`: called when members, or who of them can be reached, may have changed.
+    `phase`: the one that the node is in. `looked`: called when members, or who of them can be reached, may have
+    changed.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class ClusterNode:
         *,
         terms: Terms,
         client_state: Callable[[], str],
+        phase: Callable[[], str],
         looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
@@ -97,6 +107,7 @@ class ClusterNode:
         self._name = name
         self._terms = terms
         self._client_state = client_state
+        self._phase = phase
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
         self._members: dict[str, Member] = {}
         self._states: dict[str, _LinkState] = {}
@@ -132,6 +143,7 @@ class ClusterNode:
         self._requests.serve("join", self._asked_to_let_join)
         self._requests.serve("may join", self._asked_whether_one_may_join)
         self._requests.serve("take out", self._asked_to_take_out)
+        self._requests.serve(reports.REQUEST, self._asked_for_report)
         for kind, handler in self._served.items():
             self._requests.serve(kind, handler)
         self._sessions = Sessions(
@@ -150,6 +162,7 @@ class ClusterNode:
             self._identity.incarnation_bytes,
             cluster=self._identity.cluster_bytes,
             secret=self._terms.cookie,
+            agreed=self._terms.agreed_on_links,
             **self._terms.limits,
         )
         asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
@@ -259,6 +272,21 @@ class ClusterNode:
             views.append(MemberView(member, link, since, error))
         return views
 
+    async def ask_members(self, warn: Callable[[str, str], None]) -> dict[str, PeerView]:
+        """What those that can be reached say of themselves; `warn`: told who does not answer, and why."""
+        if self._requests is None:
+            return {}
+        written = self.metadata.seen_of(self._identity.actor)
+        answers = await reports.ask_for_reports(self._requests, self.reachable(), warn)
+        return {
+            node: PeerView(report.phase, report.link, max(written - report.seen, 0)) for node, report in answers.items()
+        }
+
+    async def _asked_for_report(self, node: str, _: dict[str, Any]) -> dict[str, Any]:
+        member = self._members.get(node)
+        seen = 0 if member is None else self.metadata.seen_of(member.actor)
+        return Report(self._phase(), self._state_of(node).state, seen).payload()
+
     def _state_of(self, name: str) -> "_LinkState":
         return self._states.get(name, _NEVER_UP)
 
@@ -290,24 +318,27 @@ class ClusterNode:
 
     async def join(self, target: str) -> None:
         """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
-        name, address = _address_of(target)
+        name, address = address_of(target)
         if name == self._name:
             raise ClusterError(f"{self._name} cannot join itself: name another node")
         async with self._is_changing:
             self._check_empty()
             former = self._identity.cluster_bytes
-            self._engine.set_cluster(None)
+            self._set_cluster(None)
             self._engine.set_peers([PeerConfig(name, [address])])
             try:
                 await self._link_to(name, address)
                 cluster, members = await self._ask_to_join(name)
             except ClusterError:
-                self._engine.set_cluster(former)
+                self._set_cluster(former)
                 self._follow_members()
                 raise
             await self._become_member(cluster, members)
             await self._synchronise(name)
         _log.notice("joined", cluster=f"{self._identity.cluster:032x}", through=name, members=",".join(self.others()))
+
+    def _set_cluster(self, cluster: bytes | None) -> None:
+        self._engine.set_cluster(cluster, self._terms.agreed_on_links)
 
     def _check_empty(self) -> None:
         others = self.others()
@@ -334,7 +365,7 @@ class ClusterNode:
                 is_refused = info is not None and (info.refusal is not None or info.answering is not None)
                 if is_refused or time.monotonic() > deadline:
                     raise ClusterError(
-                        f"{self._name} cannot reach {name} at {address}: {_obstacle(info)}. Check the address, its "
+                        f"{self._name} cannot reach {name} at {address}: {obstacle(info)}. Check the address, its "
                         "cluster listener (listener.vmq.NAME) and distributed_cookie on both nodes"
                     )
                 await asyncio.wait([waiting], timeout=LOOK_S)
@@ -343,8 +374,7 @@ class ClusterNode:
 
     async def _ask_to_join(self, name: str) -> tuple[int, list[Member]]:
         """The identity of the cluster, and its members."""
-        own = self._own_record()
-        payload = {"protocol": PROTOCOL, "version": version(), "member": own.encode().decode()}
+        payload = request_to_join(self._own_record(), version(), self._terms)
         try:
             answer = await self.requests.ask(name, "join", payload, timeout_s=JOIN_TIMEOUT_S)
             return int(answer["cluster"], 16), [Member.decode(value.encode()) for value in answer["members"]]
@@ -361,7 +391,7 @@ class ClusterNode:
         await asyncio.to_thread(self._engine.store_write, row, wait=True)
         await self.metadata.put_all((member_key(member.name), member.encode()) for member in members)
         self._read_members()
-        self._engine.set_cluster(self._identity.cluster_bytes)
+        self._set_cluster(self._identity.cluster_bytes)
         self._follow_members()
 
     async def _synchronise(self, name: str) -> None:
@@ -402,18 +432,7 @@ class ClusterNode:
 
     def _joiner(self, node: str, payload: dict[str, Any]) -> Member:
         """Who wants to join. Raises `RemoteError` if that may not be."""
-        if payload.get("protocol") != PROTOCOL:
-            raise RemoteError(
-                f"it speaks version {payload.get('protocol')} of the cluster protocol, {self._name} speaks {PROTOCOL}"
-            )
-        try:
-            joiner = Member.decode(str(payload.get("member")).encode())
-        except BadMemberError as error:
-            raise RemoteError(str(error)) from None
-        if joiner.name != node:
-            raise RemoteError(f"it is {node} and calls itself {joiner.name}")
-        if not joiner.addresses:
-            raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
+        joiner = joiner_of(node, payload, name=self._name, terms=self._terms)
         known = self._members.get(node)
         is_another = known is not None and not known.is_removed and known.incarnation != joiner.incarnation
         if is_another and self._state_of(node).state == "reachable":
@@ -630,23 +649,3 @@ class ClusterNode:
         while self._state_of(name).state != state:
             self._changed.clear()
             await self._changed.wait()
-
-
-def _obstacle(info: _engine.PeerInfo | None) -> str:
-    """What keeps a link from coming about."""
-    if info is not None and info.answering is not None:
-        return f"{info.answering} answers there"
-    return info.error if info is not None and info.error else "it does not answer"
-
-
-def _address_of(target: str) -> tuple[str, str]:
-    """Name and address of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`."""
-    name, at, place = target.partition("@")
-    if not at or not name or not place:
-        raise ClusterError(f"'{target}' is no name of a node: write NAME@HOST, or NAME@HOST:PORT for another port")
-    host, colon, port = place.rpartition(":")
-    if not colon:
-        return target, f"{place}:{DEFAULT_PORT}"
-    if not port.isdecimal():
-        raise ClusterError(f"'{target}' has no port: write NAME@HOST:PORT")
-    return f"{name}@{host}", place

@@ -192,6 +192,10 @@ class SwcStore:
         """Who this node writes as."""
         return self._replica.actor
 
+    def seen_of(self, actor: Actor) -> int:
+        """How many of the writes of an actor are here, up to the first that is missing."""
+        return self._replica.seen_of(actor)
+
     def set_members(self, members: Collection[Actor]) -> None:
         """The members of the cluster from now on, this node among them."""
         if frozenset(members) == self._replica.members:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from strogoff.config import Configuration, Listener
 
@@ -12,20 +12,37 @@ if TYPE_CHECKING:
 __all__ = ["Terms", "terms_of"]
 
 
+LINK_KEYS: Final = ("metadata_plugin",)
+AGREED_KEYS: Final = (*LINK_KEYS, "allow_multiple_sessions")
+"""With `allow_multiple_sessions` nodes do not ask each other before they let a client in, so some cannot do without."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the configuration says about the cluster.
 
     `listeners`: for other nodes. `addresses`: HOST:PORT under which others reach them. `limits`: of the links, by the
-    engine's names.
+    engine's names. `agreed`: keys with values that must be the same on all nodes.
     """
 
     cookie: bytes
     listeners: Sequence[Listener]
     addresses: tuple[str, ...]
     limits: "LinkLimits"
-    link_timeout_s: float
+    agreed: tuple[tuple[str, str], ...]
     is_every_write_synced: bool
+
+    @property
+    def agreed_on_links(self) -> tuple[tuple[str, str], ...]:
+        """What must be the same for two members to understand each other at all. Other keys are compared at a join
+        only: an operator changes them on one member after the other.
+        """
+        return tuple(setting for setting in self.agreed if setting[0] in LINK_KEYS)
+
+    @property
+    def link_timeout_s(self) -> float:
+        """For how long a link may be silent."""
+        return self.limits["link_timeout_ms"] / 1_000
 
 
 def terms_of(configuration: Configuration) -> Terms:
@@ -44,7 +61,7 @@ def terms_of(configuration: Configuration) -> Terms:
             "incoming_buffer_size": get("incoming_clustering_buffer_size"),
             "flush_threshold": get("outgoing_clustering_flush_threshold"),
         },
-        link_timeout_s=get("cluster.link_timeout") / 1_000,
+        agreed=tuple((key, configuration.text_of(key) or "") for key in AGREED_KEYS),
         is_every_write_synced=get("store.sync") == "always",
     )
 

@@ -1,27 +1,40 @@
 """`cluster show`, `cluster join` and `cluster leave`: who belongs to the cluster, and how that changes."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from strogoff.admin.arguments import Call
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.joining import ClusterError
 from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
-from strogoff.cluster.node import ClusterError, Link, MemberView
+from strogoff.cluster.node import Link, MemberView, PeerView
 from strogoff.phases import Phase
 
 __all__ = ["COMMANDS"]
 
+COLUMNS = ("Node", "Running", "link", "phase", "link_back", "behind", "since", "error")
 SECONDS_MAX = 86_400.0
 
 
-@command("cluster show", "Show the nodes of the cluster.")
+@command(
+    "cluster show",
+    "Show the nodes of the cluster.",
+    description="""
+link: how this node reaches it, since when, and what is in the way; link_back: how it reaches this node.
+behind: writes of this node to the metadata that it has not got yet.
+What a node does not say of itself within 2 seconds stays empty.
+""",
+)
 async def show(broker: Broker, _call: Call) -> Result:
     """A row for each member; a node without peers is a cluster of one."""
-    views = broker.cluster.show()
-    running = broker.phases.current is not Phase.STOPPED
-    rows: list[tuple[Value, ...]] = [_row(view) for view in views] or [(broker.node_name, running, "self", "", "")]
-    return Result.of(Table(("Node", "Running", "link", "since", "error"), rows))
+    notes: list[str] = []
+    said = await broker.cluster.ask_members(lambda node, why: notes.append(f"{node} says nothing of itself: {why}"))
+    phase = broker.phases.current
+    own = ("self", phase.value, "", "", "", "")
+    rows: list[tuple[Value, ...]] = [_row(view, said, phase) for view in broker.cluster.show()]
+    return Result.of(Table(COLUMNS, rows or [(broker.node_name, phase is not Phase.STOPPED, *own)]), notes=notes)
 
 
 @command(
@@ -93,6 +106,10 @@ def _seconds(call: Call, flag: str, default: float) -> float:
 COMMANDS = (show, join, leave)
 
 
-def _row(view: MemberView) -> tuple[Value, ...]:
+def _row(view: MemberView, said: Mapping[str, PeerView], phase: Phase) -> tuple[Value, ...]:
+    peer = said.get(view.member.name)
+    of_peer: tuple[Value, ...] = ("", "", "") if peer is None else (peer.phase, peer.link, peer.behind)
+    if view.link is Link.SELF:
+        of_peer = (phase.value, "", "")
     since = datetime.fromtimestamp(view.since, UTC).isoformat(timespec="seconds") if view.since else ""
-    return (view.member.name, view.link is not Link.DOWN, view.link.value, since, view.error)
+    return (view.member.name, view.link is not Link.DOWN, view.link.value, *of_peer, since, view.error)

@@ -100,6 +100,11 @@ class Replica:
         """The actors of the cluster, as the caller has set them."""
         return frozenset(self._parts.actors[index] for index in self._parts.members)
 
+    def seen_of(self, actor: Actor) -> int:
+        """How many of the writes of an actor are here, up to the first that is missing."""
+        index = self._parts.actors.find(actor)
+        return 0 if index is None else self._parts.state.clock.entry(index)[0]
+
     @property
     def pulling(self) -> Actor | None:
         """From whom an exchange runs."""

@@ -110,6 +110,14 @@ class CertificateAuthority:
             )
         return Issued(builder.sign(self.key, hashes.SHA256()), private, self.chain)
 
+    def issue_for_node(self, host: str) -> Issued:
+        """A certificate for both ends of links, since a node is both."""
+        key = make_key("ec")
+        both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = draft(subject(host), self.name, key, days=(-1, 30)).add_extension(both, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([general(host)]), critical=False)
+        return Issued(builder.sign(self.key, hashes.SHA256()), key)
+
     def revoke(self, *issued: Issued) -> None:
         """Have them stand in the lists that are made from now on."""
         self._revoked.extend(each.certificate.serial_number for each in issued)

@@ -25,6 +25,7 @@ from strogoff.cluster.starting import in_step
 from strogoff.cluster.terms import terms_of
 from strogoff.config import Configuration, engine_changes
 from strogoff.data_directory import held
+from strogoff.listeners.certificates import CertificateError
 from strogoff.listeners.manager import ListenerError, ListenerManager
 from strogoff.observe.counters import Counters
 from strogoff.observe.enginelog import EngineLog
@@ -244,10 +245,12 @@ class Broker:
     async def _begin_cluster(self, tasks: asyncio.TaskGroup) -> None:
         try:
             self._running += await self.cluster.begin(tasks)
-        except (RenamedError, BadIdentityError, _engine.StoreError) as error:
+        except (CertificateError, RenamedError, BadIdentityError, _engine.StoreError) as error:
             raise StartError(str(error)) from error
         except OSError as error:
-            raise StartError(f"the listener for other nodes cannot be opened (listener.vmq): {error}") from error
+            raise StartError(
+                f"the listener for other nodes cannot be opened (listener.vmq, listener.vmqs): {error}"
+            ) from error
         self.leaving.serve()
         self._is_clustered = True
 

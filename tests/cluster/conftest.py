@@ -21,8 +21,8 @@ def started(tmp_path: Path) -> Iterator[StartNode]:
     """A call that starts a node: its name, and settings with `__` for a dot."""
     with ExitStack() as stack:
 
-        def start(name: str, **more: Setting) -> ClusterNode:
-            node = make_node(tmp_path, name, **more)
+        def start(name: str, *, family: str = "vmq", **more: Setting) -> ClusterNode:
+            node = make_node(tmp_path, name, family=family, **more)
             stack.callback(node.broker.stop)
             node.broker.start()
             return node

@@ -43,12 +43,12 @@ class ClusterNode:
         shutil.rmtree(self.broker.data_directory)
 
 
-def make_node(directory: Path, name: str, **more: Setting) -> ClusterNode:
-    """A node that is not started yet."""
+def make_node(directory: Path, name: str, *, family: str = "vmq", **more: Setting) -> ClusterNode:
+    """A node that is not started yet. `family`: of its cluster listener."""
     port = free_port()
     settings: dict[str, Setting] = {
         "nodename": f"{name}@127.0.0.1",
-        "listener.vmq.default": f"127.0.0.1:{port}",
+        f"listener.{family}.default": f"127.0.0.1:{port}",
         "cluster.link_timeout": LINK_TIMEOUT_MS,
         "store.segment_bytes": "256KB",
         **{key.replace("__", "."): value for key, value in more.items()},

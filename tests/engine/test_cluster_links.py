@@ -8,11 +8,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from certificates import CertificateAuthority, Issued, draft, general, make_key, subject
+from certificates import CertificateAuthority
 from engine.running import eventually, has, is_readable
 from strogoff._engine import (
     ClusterListenerInfo,
@@ -211,12 +208,7 @@ def test_an_address_tells_the_name_of_its_node(node: Callable[..., Node]) -> Non
 
 
 def node_tls(authority: CertificateAuthority, host: str = "127.0.0.1") -> LinkTls:
-    """A certificate for both ends of links, since a node is both."""
-    key = make_key("ec")
-    both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-    builder = draft(subject(host), authority.name, key, days=(-1, 30)).add_extension(both, critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([general(host)]), critical=False)
-    issued = Issued(builder.sign(authority.key, hashes.SHA256()), key)
+    issued = authority.issue_for_node(host)
     return LinkTls(certificates=issued.certificate_pem, key=issued.key_pem, ca=authority.pem)
 
 

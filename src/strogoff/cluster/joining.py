@@ -13,6 +13,7 @@ __all__ = ["PROTOCOL", "ClusterError", "address_of", "joiner_of", "obstacle", "r
 PROTOCOL: Final = 1
 """The version of what nodes say to each other over the links."""
 DEFAULT_PORT: Final = 44053
+DEFAULT_TLS_PORT: Final = 44054
 
 
 class ClusterError(Exception):
@@ -58,7 +59,7 @@ def obstacle(info: PeerInfo | None) -> str:
     return info.error if info is not None and info.error else "it does not answer"
 
 
-def address_of(target: str) -> tuple[str, str]:
+def address_of(target: str, *, is_tls: bool = False) -> tuple[str, str]:
     """Name and address of a node: NAME@HOST or NAME@HOST:PORT, an IPv6 address with a port in brackets. Raises
     `ClusterError`.
     """
@@ -79,4 +80,4 @@ def address_of(target: str) -> tuple[str, str]:
     if port and not port.isdecimal():
         raise ClusterError(f"'{target}' has no port: write NAME@HOST:PORT")
     shown = f"[{host}]" if ":" in host else host
-    return f"{name}@{host}", f"{shown}:{port or DEFAULT_PORT}"
+    return f"{name}@{host}", f"{shown}:{port or (DEFAULT_TLS_PORT if is_tls else DEFAULT_PORT)}"

@@ -20,6 +20,7 @@ from strogoff.cluster import reports
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.joining import ClusterError, address_of, joiner_of, obstacle, request_to_join
 from strogoff.cluster.kept_routes import KeptRoutes
+from strogoff.cluster.link_certificates import LinkCertificates
 from strogoff.cluster.members import MEMBERS_PREFIX, BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.merge import by_prefix, subscriptions
 from strogoff.cluster.metadata import Event, MetadataError
@@ -109,6 +110,7 @@ class ClusterNode:
         self._client_state = client_state
         self._phase = phase
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
+        self._certificates = LinkCertificates(engine, terms.listeners)
         self._members: dict[str, Member] = {}
         self._states: dict[str, _LinkState] = {}
         self._changed = asyncio.Event()
@@ -125,7 +127,7 @@ class ClusterNode:
 
     async def begin(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Load what is known, open the cluster listeners, and dial the members. Raises `OSError`, `StoreError`,
-        `ValueError`. The tasks are for the caller to cancel.
+        `CertificateError`, `ValueError`. The tasks are for the caller to cancel.
         """
         rows = await asyncio.to_thread(self._rows)
         self._identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
@@ -166,17 +168,26 @@ class ClusterNode:
             **self._terms.limits,
         )
         asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
+        certificates = await asyncio.to_thread(self._certificates.read)
+        self._engine.set_link_tls(next(iter(certificates.values()), None))
         for listener in self._terms.listeners:
             address = await asyncio.to_thread(listener.literal_address)
-            info = self._engine.open_cluster_listener(listener.engine_name, address, listener.port)
-            _log.info("cluster listener open", listener=info.name, address=info.address, port=info.port)
+            tls = certificates.get(listener.engine_name)
+            info = self._engine.open_cluster_listener(listener.engine_name, address, listener.port, tls=tls)
+            _log.info(
+                "cluster listener open", listener=info.name, address=info.address, port=info.port, tls=info.is_tls
+            )
         task = tasks.create_task(self._metadata.run(), name="metadata")
         self._read_members()
         if self._own_record_is_stale():
             # A full store must not keep the node from serving its clients.
             tasks.create_task(self._write_own_record(), name="own record")
         self._follow_members()
-        running = (("routes", self._routes.run()), ("sessions", self.sessions.run()))
+        running = (
+            ("routes", self._routes.run()),
+            ("sessions", self.sessions.run()),
+            ("link certificates", self._certificates.run()),
+        )
         return [task, *(tasks.create_task(work, name=name) for name, work in running)]
 
     def end(self) -> None:
@@ -318,14 +329,14 @@ class ClusterNode:
 
     async def join(self, target: str) -> None:
         """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
-        name, address = address_of(target)
+        name, address = address_of(target, is_tls=self._terms.is_tls)
         if name == self._name:
             raise ClusterError(f"{self._name} cannot join itself: name another node")
         async with self._is_changing:
             self._check_empty()
             former = self._identity.cluster_bytes
             self._set_cluster(None)
-            self._engine.set_peers([PeerConfig(name, [address])])
+            self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
             try:
                 await self._link_to(name, address)
                 cluster, members = await self._ask_to_join(name)
@@ -510,7 +521,7 @@ class ClusterNode:
     def _own_record(self) -> Member:
         known = self._members.get(self._name)
         epoch = 1 if known is None else known.epoch
-        return Member(self._name, self._identity.incarnation, self._terms.addresses, epoch)
+        return Member(self._name, self._identity.incarnation, self._terms.addresses, epoch, is_tls=self._terms.is_tls)
 
     def _own_record_is_stale(self) -> bool:
         known = self._members.get(self._name)

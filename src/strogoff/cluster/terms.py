@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from strogoff.config import Configuration, Listener
+from strogoff.config.listeners import CLUSTER_FAMILIES
 
 if TYPE_CHECKING:
     from strogoff._engine import LinkLimits
@@ -33,6 +34,11 @@ class Terms:
     is_every_write_synced: bool
 
     @property
+    def is_tls(self) -> bool:
+        """Whether others reach this node over TLS, and it them when it joins."""
+        return any(listener.tls is not None for listener in self.listeners)
+
+    @property
     def agreed_on_links(self) -> tuple[tuple[str, str], ...]:
         """What must be the same for two members to understand each other at all. Other keys are compared at a join
         only: an operator changes them on one member after the other.
@@ -48,13 +54,15 @@ class Terms:
 def terms_of(configuration: Configuration) -> Terms:
     """The terms that a configuration gives."""
     get = configuration.get
-    listeners = [listener for listener in configuration.all_listeners if listener.kind == "vmq"]
+    listeners = [listener for listener in configuration.all_listeners if listener.kind in CLUSTER_FAMILIES]
+    # Who can be reached over TLS is reached over nothing else.
+    reached = [listener for listener in listeners if listener.tls is not None] or listeners
     advertised = str(get("cluster.advertised_address") or "")
     host = configuration.node_name.partition("@")[2]
     return Terms(
         cookie=str(get("distributed_cookie")).encode(),
         listeners=listeners,
-        addresses=(advertised,) if advertised else tuple(_addresses(listeners, host)),
+        addresses=(advertised,) if advertised else tuple(_addresses(reached, host)),
         limits={
             "link_timeout_ms": get("cluster.link_timeout"),
             "outgoing_buffer_size": get("outgoing_clustering_buffer_size"),

@@ -23,10 +23,11 @@ __all__ = [
     "problems_of_listeners",
 ]
 
+CLUSTER_FAMILIES = ("vmq", "vmqs")
 FAMILIES = ("tcp", "ssl", "ws", "wss", "vmq", "vmqs", "http", "https")
 MQTT_FAMILIES = ("tcp", "ssl", "ws", "wss")
 HTTP_FAMILIES = ("http", "https")
-TLS_FAMILIES = ("ssl", "wss", "https")
+TLS_FAMILIES = ("ssl", "wss", "https", "vmqs")
 LISTENERS_MAX = 1_000
 
 Lookup: TypeAlias = Callable[[str], Any]
@@ -207,7 +208,7 @@ def listener_of(
         http_limits=HttpLimits(option("max_request_line_length", 8_000), option("max_header_value_length", 4_096)),
         http_modules=option("http_modules", ()),
         socket_options=socket_options,
-        is_active=kind in MQTT_FAMILIES or kind in HTTP_FAMILIES or kind == "vmq",
+        is_active=kind in MQTT_FAMILIES or kind in HTTP_FAMILIES or kind in CLUSTER_FAMILIES,
     )
 
 
@@ -242,6 +243,12 @@ def _tls_problems(listener: Listener, get: Lookup) -> Iterator[tuple[str, str, s
         yield "tls_version", f"{old[0]} is not safe and not offered", "use tlsv1.2 and tlsv1.3"
     if tls.cafile is None and (tls.require_certificate or listener.use_identity_as_username):
         yield "cafile", "clients' certificates are asked for and cannot be checked without", None
+    if tls.cafile is None and listener.kind == "vmqs":
+        yield (
+            "cafile",
+            "both ends of a link check each other's certificate, so an authority is needed",
+            "name a PEM file",
+        )
     if listener.kind == "ssl" and get(f"{listener.key}.psk_support"):
         yield "psk_support", "pre-shared keys are not supported", "use certificates"
 

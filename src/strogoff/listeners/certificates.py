@@ -12,12 +12,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from strogoff._engine import TlsConfig
+from strogoff._engine import LinkTls, TlsConfig
 from strogoff.config import Listener
 from strogoff.config.tls_files import IdentityFiles, TlsFiles
 from strogoff.observe.logging import get_logger
 
-__all__ = ["CertificateError", "CertificateInfo", "certificates_of", "engine_tls", "https_context", "stamps"]
+__all__ = [
+    "CertificateError",
+    "CertificateInfo",
+    "certificates_of",
+    "engine_tls",
+    "https_context",
+    "link_tls",
+    "stamps",
+]
 
 SIZE_MAX: Final = 16 * 1024 * 1024
 """Of one file: authorities of the whole world have less than one megabyte, long revocation lists a few."""
@@ -60,6 +68,23 @@ def engine_tls(listener: Listener) -> TlsConfig:
             versions=files.versions,
             ciphers=files.ciphers,
             curves=files.curves,
+        )
+    except ValueError as error:
+        raise CertificateError(f"{listener.key}: {error}") from error
+
+
+def link_tls(listener: Listener) -> LinkTls:
+    """What the engine needs for links to and from other nodes. Raises `CertificateError`."""
+    files = _files(listener)
+    if files.identity is None or files.cafile is None:
+        raise CertificateError(f"{listener.key}: links with TLS need certfile and cafile")
+    certificates, key, _ = _identity(listener, files, files.identity)
+    try:
+        return LinkTls(
+            certificates=certificates,
+            key=key,
+            ca=_read(f"{listener.key}.cafile", files.cafile),
+            crl=None if files.crlfile is None else _read(f"{listener.key}.crlfile", files.crlfile),
         )
     except ValueError as error:
         raise CertificateError(f"{listener.key}: {error}") from error

@@ -42,6 +42,12 @@ def metric(node: ClusterNode, name: str) -> int:
     return sum(int(value) for value in values)
 
 
+def clients_of(node: ClusterNode, *conditions: str) -> list[str]:
+    """The client ids of the sessions that a node has itself."""
+    words = ("session", "show", "--client_id", f"--node={node.name}", "--limit=100000", "--format=csv", *conditions)
+    return node.broker.admin(*words).splitlines()[1:]
+
+
 def await_route(publisher: Client, subscriber: Client, topic: str) -> None:
     """Return when what one client publishes reaches another; the subscription to the topic is there."""
     deadline = time.monotonic() + ROUTE_DEADLINE_S

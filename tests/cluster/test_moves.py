@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 
-from cluster.clients import Connect, StartNode, await_route, clustered, metric
+from cluster.clients import Connect, StartNode, await_route, clients_of, clustered, metric
 from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Pingresp
 from protocol.client import Client, Network
@@ -34,7 +34,7 @@ def test_a_client_that_comes_to_another_node_has_its_subscriptions_and_its_queue
     publisher.publish("a/later", b"from one", qos=1)
     assert moved.receive().payload == b"from one"
     # It is where it was said to be, and nowhere else.
-    assert "mover" not in one.broker.admin("session", "show", "--client_id", "--format=csv")
+    assert "mover" not in clients_of(one)
 
 
 def await_records(node: ClusterNode, count: int) -> None:
@@ -147,7 +147,7 @@ def test_sessions_of_a_node_that_is_taken_out_are_made_anew_on_the_others(starte
     assert one.broker.admin("cluster", "leave", f"node={two.name}").strip() == "Done"
 
     def count(node: ClusterNode) -> int:
-        return sum("left-" in line for line in node.broker.admin("session", "show", "--client_id").splitlines())
+        return sum(client_id.startswith("left-") for client_id in clients_of(node))
 
     eventually(lambda: count(one) + count(three) == len(names), "all are made anew")
     assert count(one), "some are on one"
@@ -174,7 +174,7 @@ def test_a_session_that_began_anew_while_its_node_was_down_stays_new(started: St
     network.connect(V5, "renewed").disconnect()
     two.broker.start()
     eventually(lambda: one.sees(two) and two.sees(one), "they see each other again")
-    eventually(lambda: "renewed" not in two.broker.admin("session", "show", "--client_id", "--format=csv"), "it ends")
+    eventually(lambda: "renewed" not in clients_of(two), "it ends")
     resumed = connect(two, "renewed")
     assert resumed.referee.connack is not None
     assert not resumed.referee.connack.session_present

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from cluster.clients import StartNode, await_route, clustered, stopped
+from cluster.clients import StartNode, await_route, clients_of, clustered, stopped
 from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Disconnect, Publish
 from protocol.client import Network
@@ -36,11 +36,7 @@ def at() -> Iterator[NetworkOf]:
 
 def holders(nodes: list[ClusterNode], client_id: str) -> list[str]:
     """The nodes with a connection of the client."""
-    return [
-        node.name
-        for node in nodes
-        if client_id in node.broker.admin("session", "show", "--is_online=true", "--client_id", "--format=csv")
-    ]
+    return [node.name for node in nodes if client_id in clients_of(node, "--is_online=true")]
 
 
 @both_versions

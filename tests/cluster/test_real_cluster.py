@@ -2,33 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
-from broker_process import BrokerError, Setting
-from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually, make_node
+from broker_process import BrokerError
+from cluster.clients import StartNode, metric
+from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 from protocol.client import Network
 from protocol.marks import V5
-
-StartNode: TypeAlias = Callable[..., ClusterNode]
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[StartNode]:
-    """A call that starts a node: its name, and settings with `__` for a dot."""
-    with ExitStack() as stack:
-
-        def start(name: str, **more: Setting) -> ClusterNode:
-            node = make_node(tmp_path, name, **more)
-            stack.callback(node.broker.stop)
-            node.broker.start()
-            return node
-
-        yield start
 
 
 @pytest.fixture
@@ -56,8 +37,10 @@ def test_a_cluster_is_there_again_after_a_restart_of_all(three: tuple[ClusterNod
 
 def test_a_node_that_is_killed_counts_as_down_and_comes_back(three: tuple[ClusterNode, ...]) -> None:
     one, two, last = three
+    assert (metric(one, "cluster_members"), metric(one, "cluster_members_reachable")) == (3, 3)
     last.broker.kill()
     eventually(lambda: one.sees(two, down=(last,)) and two.sees(one, down=(last,)), "it counts as down")
+    assert (metric(one, "cluster_members"), metric(one, "cluster_members_reachable")) == (3, 2)
     last.broker.start()
     eventually(lambda: one.sees(two, last) and last.sees(one, two), "it is back")
 

@@ -263,7 +263,19 @@ class ClusterNode:
 
     def series(self) -> list[Series]:
         """What is counted here; nothing before the node has begun."""
-        return [] if self._sessions is None else self._sessions.series()
+        if self._sessions is None:
+            return []
+        view = self.view()
+        return [
+            Series("cluster_members", "gauge", view.members, "Nodes of the cluster, this one included."),
+            Series(
+                "cluster_members_reachable",
+                "gauge",
+                view.present,
+                "Those of them that can be reached, this one included.",
+            ),
+            *self._sessions.series(),
+        ]
 
     @property
     def identity(self) -> Identity:

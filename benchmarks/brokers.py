@@ -2,6 +2,7 @@
 """The brokers that are compared: how each is configured, started on a free port, and stopped by its pid."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["BROKERS", "BrokerKind", "BrokerRun", "BrokerStartError", "free_port", "strogoff_program"]
+__all__ = ["BROKERS", "BrokerKind", "BrokerRun", "BrokerStartError", "free_port", "resident_bytes", "strogoff_program"]
 
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
@@ -165,6 +166,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def resident_bytes(pid: int) -> int:
+    """The memory of a process that is in RAM."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
 RULES = 10_000
 
 
@@ -204,10 +210,6 @@ class BrokerRun:
     def directory(self) -> Path:
         """Where it keeps its files."""
         return self._directory
-
-    def kill(self) -> None:
-        """End the process without warning."""
-        self.end(signal.SIGKILL)
 
     def __enter__(self) -> Self:
         self._directory = Path(tempfile.mkdtemp(prefix="strogoff-bench-"))

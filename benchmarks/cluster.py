@@ -16,6 +16,7 @@ import datetime
 import json
 import os
 import resource
+import signal
 import statistics
 import struct
 import subprocess
@@ -26,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from brokers import BrokerKind, BrokerRun, BrokerStartError, free_port, strogoff_program
+from brokers import BrokerKind, BrokerRun, BrokerStartError, free_port, resident_bytes, strogoff_program
 from results import machine_facts
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +74,7 @@ class Node(BrokerRun):
 
     def memory_mib(self) -> float:
         """Memory of the process."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * 4_096 / 2**20
+        return resident_bytes(self.pid) / 2**20
 
     def metric(self, name: str) -> int:
         """A metric as it is now."""
@@ -210,7 +211,7 @@ def takeover(clients: int) -> dict[str, Any]:
     with cluster("one", "two", "three") as nodes:
         asyncio.run(_come([nodes[1]], clients, subscribes=True))
         until(lambda: nodes[0].metric("cluster_session_records") == clients)
-        nodes[1].kill()
+        nodes[1].end(signal.SIGKILL)
         until(lambda: all("down" in node.admin("cluster", "show") for node in (nodes[0], nodes[2])))
         taken, found = asyncio.run(_come([nodes[0], nodes[2]], clients, subscribes=False))
         return {"clients": clients, "seconds": taken, "sessions_found": found}

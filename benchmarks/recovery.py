@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from brokers import BROKERS, BrokerRun, BrokerStartError
+from brokers import BROKERS, BrokerRun, BrokerStartError, resident_bytes
 from results import machine_facts
 
 RESULTS = Path(__file__).parent / "results"
@@ -220,7 +220,7 @@ def settled_rss(pid: int) -> int:
     values: list[int] = []
     end = time.monotonic() + 10
     while time.monotonic() < end:
-        values.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4_096)
+        values.append(resident_bytes(pid))
         if len(values) >= 6 and max(values[-6:]) - min(values[-6:]) < 2**20:
             break
         time.sleep(0.1)

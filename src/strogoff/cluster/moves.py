@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from strogoff._engine import StoreError
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
+from strogoff.cluster.subscriber_record import SubscriberId
 from strogoff.observe.logging import get_logger
 
-__all__ = ["Moves", "SubscriberId"]
+__all__ = ["Moves"]
 
 SESSIONS_A_MOVE: Final = 200
 PART_BYTES: Final = 192 * 1_024
@@ -32,13 +33,6 @@ KEPT_KEY: Final = b"cluster/moved"
 """A row whose writing tells that all that was written before is kept."""
 
 _log = get_logger("cluster.moves")
-
-
-class SubscriberId(NamedTuple):
-    """Whose session it is."""
-
-    mountpoint: str
-    client_id: str
 
 
 Sessions: TypeAlias = Sequence[tuple[str, str]]

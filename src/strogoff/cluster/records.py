@@ -11,8 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from strogoff._engine import SessionInfo
 from strogoff.cluster.metadata import Event, MetadataError, MetadataStore, Origin
-from strogoff.cluster.moves import SubscriberId
-from strogoff.cluster.subscriber_record import DamagedRecordError, SubscriberRecord, Subscription
+from strogoff.cluster.subscriber_record import DamagedRecordError, SubscriberId, SubscriberRecord, Subscription
 from strogoff.observe.logging import get_logger
 
 __all__ = ["SUBSCRIBERS_PREFIX", "Home", "SubscriberRecords"]
@@ -140,6 +139,15 @@ class SubscriberRecords:
                 return
             after = page[-1][0]
 
+    async def lasting(self) -> list[SubscriberId]:
+        """The sessions of this node that outlast their connection."""
+        found: list[SubscriberId] = []
+        after: tuple[str, str] | None = None
+        while page := await asyncio.to_thread(self._engine.sessions, after=after, limit=SESSIONS_A_PAGE):
+            found += [SubscriberId(info.mountpoint, info.client_id) for info in page if not info.clean_session]
+            after = page[-1].mountpoint, page[-1].client_id
+        return found
+
     async def forget(self, session: SubscriberId) -> None:
         """A session has ended wherever it was. Raises `MetadataError`."""
         await self._metadata.delete(_key(session))
@@ -183,15 +191,7 @@ class SubscriberRecords:
 
     async def _read_all(self) -> None:
         """Write records for all sessions, and delete those of sessions that this node does not have any more."""
-        after: tuple[str, str] | None = None
-        while True:
-            page = await asyncio.to_thread(self._engine.sessions, after=after, limit=SESSIONS_A_PAGE)
-            for info in page:
-                if not info.clean_session:
-                    self._due.add(SubscriberId(info.mountpoint, info.client_id))
-            if len(page) < SESSIONS_A_PAGE:
-                break
-            after = page[-1].mountpoint, page[-1].client_id
+        self._due.update(await self.lasting())
         self._due.update(session for session, _ in self.of_home(self._name))
 
     # -- what other nodes write ------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol, TypeAlias
 from strogoff._engine import ClaimRequest, SessionInfo
 from strogoff.cluster.claims import Claims, EngineClaims
 from strogoff.cluster.metadata import MetadataError, MetadataStore
-from strogoff.cluster.moves import EngineMoves, KnownRoutes, Moves, SubscriberId
+from strogoff.cluster.moves import EngineMoves, KnownRoutes, Moves
 from strogoff.cluster.records import EngineSessions, SubscriberRecords
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
-from strogoff.cluster.subscriber_record import SubscriberRecord
+from strogoff.cluster.subscriber_record import SubscriberId, SubscriberRecord
 from strogoff.observe.logging import get_logger
 from strogoff.observe.metrics import Series
 
@@ -27,7 +27,6 @@ GATHER_S: Final = 0.05
 """How long sessions that have another home are gathered, to go there together."""
 TAKEN_OVER: Final = 0x8E
 SESSIONS_AT_ONCE: Final = 200
-SESSIONS_A_PAGE: Final = 10_000
 
 StartTask: TypeAlias = Callable[[Coroutine[Any, Any, None], str], object]
 
@@ -154,7 +153,7 @@ class Sessions:
 
     async def hand_over(self, told: Callable[[int, int], None]) -> int:
         """Give all sessions that last to the other nodes, in turn; how many stay. `told`: how many went, of all."""
-        sessions = await self._lasting()
+        sessions = await self.records.lasting()
         staying: set[tuple[str, str]] = set()
         for number, begin in enumerate(range(0, len(sessions), SESSIONS_AT_ONCE)):
             nodes = self._reachable()
@@ -168,14 +167,6 @@ class Sessions:
                 staying.update(part)
             told(begin + len(part) - len(staying), len(sessions))
         return len(staying)
-
-    async def _lasting(self) -> list[SubscriberId]:
-        found: list[SubscriberId] = []
-        after: tuple[str, str] | None = None
-        while page := await asyncio.to_thread(self._engine.sessions, after=after, limit=SESSIONS_A_PAGE):
-            found += [SubscriberId(info.mountpoint, info.client_id) for info in page if not info.clean_session]
-            after = page[-1].mountpoint, page[-1].client_id
-        return found
 
     # -- sessions whose home is down -------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-__all__ = ["DamagedRecordError", "SubscriberRecord", "Subscription"]
+__all__ = ["DamagedRecordError", "SubscriberId", "SubscriberRecord", "Subscription"]
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<BQBHI")
@@ -19,6 +19,13 @@ _SUBSCRIPTION: Final = struct.Struct("<QBBIH")
 
 class DamagedRecordError(ValueError):
     """Bytes that are no subscriber's record."""
+
+
+class SubscriberId(NamedTuple):
+    """Whose session it is."""
+
+    mountpoint: str
+    client_id: str
 
 
 class Subscription(NamedTuple):

@@ -72,6 +72,19 @@ def test_new_certificates_are_taken_without_a_restart(started: StartNode, tmp_pa
     assert two.join(one) == "Done"
 
 
+def test_commands_about_certificates_cover_those_of_links(started: StartNode, tmp_path: Path) -> None:
+    authority = CertificateAuthority()
+    one = start(started, Files(tmp_path, "one"), authority)
+    shown = one.broker.admin("tls", "show", "--format=csv")
+    assert str(tmp_path / "one.crt") in shown
+    assert str(tmp_path / "one-ca.crt") in shown
+    assert one.broker.admin("tls", "check").strip() == "All fine"
+    assert one.broker.admin("tls", "clear-pem-cache").strip() == "Done"
+    (tmp_path / "one.key").write_text("nothing")
+    with pytest.raises(BrokerError, match="the certificates that were read before stay in force"):
+        one.broker.admin("tls", "clear-pem-cache")
+
+
 def test_certificates_that_cannot_be_used_leave_those_that_were_there(started: StartNode, tmp_path: Path) -> None:
     authority = CertificateAuthority()
     files = Files(tmp_path, "one")

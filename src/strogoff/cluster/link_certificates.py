@@ -24,20 +24,31 @@ class LinkCertificates:
 
     def __init__(self, engine: Engine, listeners: Iterable[Listener]) -> None:
         self._engine = engine
-        self._listeners = [listener for listener in listeners if listener.tls is not None]
+        self.listeners = [listener for listener in listeners if listener.tls is not None]
         self._stamps: dict[str, object] = {}
 
     def read(self) -> dict[str, LinkTls]:
         """The certificates of all listeners, by the engine's names of them. Raises `CertificateError`."""
-        return {listener.engine_name: self._read_one(listener) for listener in self._listeners}
+        return {listener.engine_name: self._read_one(listener) for listener in self.listeners}
 
     async def run(self) -> None:
         """Exchange certificates whose files have changed, until cancelled."""
-        while self._listeners:
+        while self.listeners:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            for number, listener in enumerate(self._listeners):
-                if await asyncio.to_thread(self._has_changed, listener):
-                    await self._exchange(listener, dials=number == 0)
+            await self.refresh()
+
+    async def refresh(self, *, all_of_them: bool = False) -> list[str]:
+        """Read changed files again, or all; the listeners that show new certificates from now on.
+
+        A file that cannot be used leaves what was in force, and is logged.
+        """
+        changed: list[str] = []
+        for number, listener in enumerate(self.listeners):
+            if not all_of_them and not await asyncio.to_thread(self._has_changed, listener):
+                continue
+            if await self._exchange(listener, dials=number == 0):
+                changed.append(listener.engine_name)
+        return changed
 
     def _read_one(self, listener: Listener) -> LinkTls:
         # Before they are read, so that a change in between is seen as one the next time.
@@ -49,13 +60,14 @@ class LinkCertificates:
         assert listener.tls is not None, "only listeners with TLS are kept here"
         return self._stamps[listener.engine_name] != stamps(listener.tls)
 
-    async def _exchange(self, listener: Listener, *, dials: bool) -> None:
+    async def _exchange(self, listener: Listener, *, dials: bool) -> bool:
         try:
             tls = await asyncio.to_thread(self._read_one, listener)
         except CertificateError as error:
             _log.error("the certificates that were read before stay in force", listener=listener.key, reason=str(error))
-            return
+            return False
         self._engine.set_cluster_listener_tls(listener.engine_name, tls)
         if dials:
             self._engine.set_link_tls(tls)
         _log.notice("certificates of links read again", listener=listener.key)
+        return True

@@ -110,7 +110,8 @@ class ClusterNode:
         self._client_state = client_state
         self._phase = phase
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
-        self._certificates = LinkCertificates(engine, terms.listeners)
+        self.certificates = LinkCertificates(engine, terms.listeners)
+        """Those of the links."""
         self._members: dict[str, Member] = {}
         self._states: dict[str, _LinkState] = {}
         self._changed = asyncio.Event()
@@ -168,7 +169,7 @@ class ClusterNode:
             **self._terms.limits,
         )
         asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
-        certificates = await asyncio.to_thread(self._certificates.read)
+        certificates = await asyncio.to_thread(self.certificates.read)
         self._engine.set_link_tls(next(iter(certificates.values()), None))
         for listener in self._terms.listeners:
             address = await asyncio.to_thread(listener.literal_address)
@@ -186,7 +187,7 @@ class ClusterNode:
         running = (
             ("routes", self._routes.run()),
             ("sessions", self.sessions.run()),
-            ("link certificates", self._certificates.run()),
+            ("link certificates", self.certificates.run()),
         )
         return [task, *(tasks.create_task(work, name=name) for name, work in running)]
 

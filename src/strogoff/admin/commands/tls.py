@@ -1,4 +1,4 @@
-"""`tls ...`: the certificates that listeners present."""
+"""`tls ...`: the certificates that listeners and links present."""
 
 import asyncio
 import datetime
@@ -64,7 +64,10 @@ async def check(broker: Broker, call: Call) -> Result:
 async def clear_pem_cache(broker: Broker, _call: Call) -> Result:
     """Fails when files of some listener cannot be used; its old certificates stay in force then."""
     with_tls = {listener.engine_name for listener in _listeners(broker) if listener.kind != "https"}
-    changed = set(await broker.listeners.refresh_certificates(all_of_them=True))
+    changed = {
+        *await broker.listeners.refresh_certificates(all_of_them=True),
+        *await broker.cluster.certificates.refresh(all_of_them=True),
+    }
     if failed := sorted(with_tls - changed):
         raise CommandError(f"{', '.join(failed)}: the certificates that were read before stay in force; see the log")
     return Result.done()
@@ -75,7 +78,9 @@ COMMANDS = (show, check, clear_pem_cache)
 
 def _listeners(broker: Broker) -> list[Listener]:
     known = [found.listener for found in broker.listeners.show()]
-    return [listener for listener in (*known, *broker.configuration.http_listeners) if listener.tls is not None]
+    of_links = broker.cluster.certificates.listeners
+    every = (*known, *broker.configuration.http_listeners, *of_links)
+    return [listener for listener in every if listener.tls is not None]
 
 
 def _certificates(listeners: list[Listener]) -> list[CertificateInfo]:

@@ -50,14 +50,21 @@ async def answer(broker: Broker, command: Command, call: Call) -> Result:
 
 
 def serve_other_nodes(broker: Broker, registry: Registry) -> None:
-    """Answer the command lines of other nodes from now on."""
+    """Answer the command lines of other members from now on."""
 
-    async def run(_: str, payload: dict[str, Any]) -> dict[str, Any]:
+    async def run(node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        # A node that has not joined yet can ask, too, and may bear the name of a member that is down.
+        if node not in broker.cluster.reachable():
+            raise RemoteError(f"{node} is no member that {broker.node_name} can reach")
         try:
             order = read_line(registry, [str(word) for word in payload.get("words", [])])
             if not isinstance(order, Order) or order.command.reach is Reach.NODE:
                 raise CommandError("this command is not for other nodes")
-            result = await order.command.handler(broker, order.call)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                result = await order.command.handler(broker, order.call)
+        except TimeoutError:
+            # Whoever asked has given up by now.
+            raise RemoteError(f"the command took longer than {ANSWER_TIMEOUT_S:g} s") from None
         except NotHereError as error:
             return {"not_here": str(error)}
         except CommandError as error:

@@ -30,7 +30,7 @@ class FlagKind(enum.Enum):
 
 
 class Reach(enum.Enum):
-    """Which nodes of the cluster answer a command. `--node=NODE` asks that node alone, whatever else may answer."""
+    """Which nodes of the cluster answer a command. Where several may, `--node=NODE` asks that node alone."""
 
     NODE = "node"
     """The one that was asked."""

@@ -27,11 +27,13 @@ class Node:
         self.has = has
         self.nodes = nodes
         self.is_silent = False
+        self.delay_s = 0.0
         self.command = Command(("rows", "show"), "Rows.", self._command, flags=FLAGS, reach=reach)
         nodes[name] = self
         serve_other_nodes(cast("Broker", self), Registry([self.command]))
 
     async def _command(self, _broker: Broker, _call: Call) -> Result:
+        await asyncio.sleep(self.delay_s)
         if isinstance(self.has, Exception):
             raise self.has
         return self.has
@@ -41,6 +43,9 @@ class Node:
 
     def others(self) -> list[str]:
         return sorted(self.nodes.keys() - {self.node_name})
+
+    def reachable(self) -> list[str]:
+        return [node for node in self.others() if not self.nodes[node].is_silent]
 
     async def ask(self, node: str, _kind: str, payload: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
         assert timeout_s > 0
@@ -166,3 +171,23 @@ def test_other_nodes_run_no_command_that_is_for_this_node_alone() -> None:
         asyncio.run(a.ask("b", "command", {"words": ["rows", "show"]}, timeout_s=1.0))
     with pytest.raises(RemoteError, match="no flag --colour"):
         asyncio.run(a.ask("b", "command", {"words": ["rows", "show", "--colour"]}, timeout_s=1.0))
+
+
+def test_a_node_that_is_no_member_has_no_commands_run() -> None:
+    _, b = cluster(Reach.CLUSTER, a=table("1"), b=table("2"))
+    with pytest.raises(RemoteError, match="stranger is no member that b can reach"):
+        asyncio.run(b.handler("stranger", {"words": ["rows", "show"]}))
+
+
+def test_a_guest_with_the_name_of_a_member_that_is_down_has_no_commands_run() -> None:
+    a, b = cluster(Reach.CLUSTER, a=table("1"), b=table("2"))
+    a.is_silent = True
+    with pytest.raises(RemoteError, match="a is no member that b can reach"):
+        asyncio.run(b.handler("a", {"words": ["rows", "show"]}))
+
+
+def test_a_command_for_another_node_is_given_up_with_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strogoff.admin.over_cluster.ANSWER_TIMEOUT_S", 0.05)
+    a, b = cluster(Reach.CLUSTER, a=table("1"), b=table("2"))
+    b.delay_s = 60.0
+    assert a.run().notes == ("what b has is missing: the command took longer than 0.05 s",)

@@ -94,6 +94,11 @@ impl MessageId {
         self.stamp != 0
     }
 
+    /// Whether its message counts as the later one: nodes that know both agree on that.
+    pub fn is_later_than(self, other: Self) -> bool {
+        (self.stamp, self.origin) > (other.stamp, other.origin)
+    }
+
     /// The number of a node, the same everywhere (FNV-1a).
     pub fn origin_of(node: &str) -> u32 {
         node.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
@@ -199,14 +204,16 @@ pub struct Retained {
     pub size: u32,
     /// Quality of service of the publisher.
     pub qos: u8,
+    /// What it is called on all nodes.
+    pub message_id: MessageId,
 }
 
 impl Retained {
     /// A message in memory.
-    pub fn new(message: Message) -> Self {
+    pub fn new(message: Message, message_id: MessageId) -> Self {
         let head = message.publication().head;
         let size = message.size() as u32;
-        Self { message: Some(message), expires_at: head.expires_at, slot: 0, size, qos: head.qos }
+        Self { message: Some(message), expires_at: head.expires_at, slot: 0, size, qos: head.qos, message_id }
     }
 
     /// Whether its expiry has passed.

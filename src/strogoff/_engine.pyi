@@ -57,6 +57,7 @@ __all__ = [
     "PeerState",
     "PublishRequest",
     "RegisterRequest",
+    "RetainedChanged",
     "RetainedMessage",
     "RoutesChanged",
     "SessionEvent",
@@ -96,7 +97,7 @@ Event: TypeAlias = (
     | LogEvent
 )
 
-PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RoutesChanged | SessionsChanged
+PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RetainedChanged | RoutesChanged | SessionsChanged
 
 HOOKS: Final[tuple[str, ...]]
 """The names that `Engine.set_hooks` accepts, which are VerneMQ's hook names."""
@@ -520,6 +521,40 @@ class Engine:
     def finish_move(self, mountpoint: str, client_id: str, *, whole: bool) -> None:
         """Nothing more comes: puts the messages before those that were queued here meanwhile, without those that were here already.
         Not `whole`: they are given up. Raises `KeyError`, and `StoreError` when the store takes nothing.
+        """
+
+    def watch_retained(self, *, watched: bool) -> None:
+        """Say whether changes of retained messages are noted, for `RetainedChanged` and `retained_changes`. False at first."""
+
+    def retained_changes(self, limit: int = 1_000) -> tuple[list[tuple[str, str]], bool]:
+        """Topics `(mountpoint, topic)` whose retained message was set or deleted on this node; and whether more were than could be
+        noted, so that all have to be read anew.
+        """
+
+    @property
+    def own_origin(self) -> int:
+        """The number of this node in the names of messages; 0 before `start_cluster`."""
+
+    def known_retained(self, mountpoint: str, topic: str) -> tuple[int, int, bool, int | None] | None:
+        """What is known of a topic: stamp and origin of its retained message, or of what deleted it a short time ago, whether it
+        was deleted, and when it expires (Unix time in ms; None: never). None: nothing is known.
+        """
+
+    def retained_page(
+        self, after: tuple[str, int] | None = None, limit: int = 1_000
+    ) -> tuple[list[tuple[str, str, int, int, int | None]], tuple[str, int] | None]:
+        """Retained messages `(mountpoint, topic, stamp, origin, expiry)` in at most `limit` places, and where the next page begins;
+        None: that was the last. What changes meanwhile may be missing or come twice.
+        """
+
+    def forget_retained(self, mountpoint: str, topic: str, stamp: int, origin: int) -> bool:
+        """Forget the retained message of a topic, which was deleted on another node under this name, unless there is a later one;
+        whether there was one.
+        """
+
+    def send_retained(self, peer: str, topics: Sequence[tuple[str, str]]) -> int | None:
+        """Send retained messages over the data lane, to be retained there and handed to nobody. How many topics were passed, those
+        without a message included; the others have no room on the link now. None: it is no peer.
         """
 
     def watch_sessions(self, *, watched: bool) -> None:
@@ -1271,6 +1306,10 @@ class PeerRefused:
     peer: str | None
     refusal: str | None
     reason: str
+
+@final
+class RetainedChanged:
+    """Retained messages were set or deleted on this node since `Engine.retained_changes` was called last."""
 
 @final
 class SessionsChanged:

@@ -17,7 +17,7 @@ use crate::settings::{DeliverMode, PublishAck};
 use crate::store::{QueueId, Refusal, SegmentNo};
 
 use super::forwarding::{Awaiting, Outward};
-use super::writing::{Beside, Letter, Progress, planned_qos};
+use super::writing::{Beside, Letter, Progress, Ways, planned_qos};
 use super::{BufferPool, Node, Receiver, SessionRef};
 
 /// A connection with this much to write is flushed at once, while its bytes are still in the processor's cache.
@@ -86,6 +86,8 @@ pub struct Batch {
     /// How many other nodes each route leads to; those behind its end, none.
     nodes: Vec<u32>,
     routes_used: usize,
+    /// Subscriptions that had been made when the first of the routes was found.
+    routed_at: u64,
     /// The mountpoint of what is being handed over.
     mountpoint: Option<Arc<str>>,
     /// Members of shared groups that get the message which is being handed over; `None`: nobody can take it.
@@ -114,6 +116,8 @@ pub struct Batch {
     /// The messages come from another node: they are for subscribers of this one, and for the groups that it has chosen.
     is_from_peer: bool,
     wanted_groups: Vec<(Box<str>, Box<str>)>,
+    /// The messages are retained on another node: nobody is handed them.
+    is_for_nobody: bool,
     random: u64,
 }
 
@@ -155,6 +159,11 @@ impl Batch {
     /// Messages go to no groups from now on.
     pub(super) fn want_no_groups(&mut self) {
         self.wanted_groups.clear();
+    }
+
+    /// Messages are only retained from now on, and handed to nobody; or are handed over as others are.
+    pub(super) fn set_for_nobody(&mut self, is_for_nobody: bool) {
+        self.is_for_nobody = is_for_nobody;
     }
 
     /// Gives up what is noted and not handed over.
@@ -294,7 +303,17 @@ impl Batch {
             self.mountpoints[place] = mountpoint.clone();
         }
         let route = &mut self.routes[place];
-        node.router.read().route(mountpoint, publication.topic_text(), route);
+        if self.is_for_nobody {
+            route.clear();
+            return place;
+        }
+        {
+            let router = node.router.read();
+            if self.items.is_empty() {
+                self.routed_at = router.made();
+            }
+            router.route(mountpoint, publication.topic_text(), route);
+        }
         if self.is_from_peer {
             route.targets.retain(|target| target.subscriber.is_announced());
             let is_wanted = |group: &SharedGroup<SessionRef>| {
@@ -349,7 +368,13 @@ impl Batch {
                 written = start + written_at_once(&letters[start..], &routes).max(1);
                 let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
                 let batch = &mut letters[start..written];
-                let ways = (&routes[..], &mountpoints[..]);
+                let ways = Ways {
+                    routes: &mut routes[..],
+                    mountpoints: &mountpoints[..],
+                    routed_at: self.routed_at,
+                    is_from_peer: self.is_from_peer,
+                    is_for_nobody: self.is_for_nobody,
+                };
                 let outcome = node.write_down(cx, ways, chosen, batch, &mut self.beside, !must_write);
                 if let Err(refusal) = outcome {
                     let failed = unwritten.get_or_insert(Unwritten { refusal, packet_ids: Vec::new() });

@@ -117,9 +117,12 @@ impl Outward {
         let stamps: SmallVec<[u64; 8]> = run
             .iter_mut()
             .map(|letter| {
-                letter.message_id = node.remotes.own_message_id(stamp);
-                stamp += 1;
-                stamp - 1
+                // One that is retained has its name already.
+                if !letter.message_id.is_some() {
+                    letter.message_id = node.remotes.own_message_id(stamp);
+                    stamp += 1;
+                }
+                letter.message_id.stamp
             })
             .collect();
         for port in node.remotes.ports().iter() {

@@ -4,7 +4,7 @@
 //!
 //! 1. a shard of the [`Registry`] (who has which client id),
 //! 2. one session ([`SessionRef::lock`]), never two at a time,
-//! 3. routing table, retained messages, deadlines, event queue, tickets, internal subscribers, attached connections, sessions
+//! 3. retained messages (the routing table may be locked under them), routing table, deadlines, event queue, tickets, internal subscribers, attached connections, sessions
 //!    by their queues, mailboxes of workers, layers of a [`Transport`](crate::transport::Transport), links to other nodes, what
 //!    has changed of the subscriptions of this one: leaves, nothing is locked under them but
 //! 4. the [`Store`](crate::store::Store).
@@ -39,6 +39,9 @@ mod registry;
 mod remotes;
 mod restoring;
 mod retained;
+#[cfg(test)]
+mod retained_tests;
+mod retaining;
 mod router;
 mod session_ref;
 #[cfg(test)]
@@ -58,6 +61,7 @@ pub use peer::Peer;
 pub use registration::name_of;
 pub use registry::{Registry, SubscriberId};
 pub use remotes::{Remotes, RouteOfPeer};
-pub use retained::RetainedStore;
+pub use retained::{Known, RetainedStore};
+pub use retaining::{RetainedCursor, RetainedTopic};
 pub use router::Router;
 pub use session_ref::{Attached, KeptParts, Receiver, SessionRef, SessionState};

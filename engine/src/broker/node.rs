@@ -23,6 +23,7 @@ use super::events::{Event, EventQueue, Level};
 use super::interest::Interest;
 use super::link::Crew;
 use super::remotes::Remotes;
+use super::retaining::RetainedTopic;
 use super::{Batch, Noted, Peer, Promise, Registry, RetainedStore, Router, SessionRef, SessionState, SubscriberId};
 use crate::hooks::{Hooks, Identity};
 
@@ -91,6 +92,8 @@ pub struct Node {
     pub interest: Interest,
     /// Where sessions that last have changed.
     pub kept_sessions: ChangeSet<SubscriberId>,
+    /// Topics whose retained message was changed by what was published here.
+    pub retained_topics: ChangeSet<RetainedTopic>,
     /// Other nodes as receivers.
     pub remotes: Remotes,
     /// Who has a client id that several nodes have clients of.
@@ -150,6 +153,7 @@ impl Node {
             router: RwLock::default(),
             interest: Interest::default(),
             kept_sessions: ChangeSet::default(),
+            retained_topics: ChangeSet::default(),
             remotes: Remotes::default(),
             claims: Claims::default(),
             crew: OnceLock::new(),
@@ -430,8 +434,7 @@ impl Node {
         let mut messages = Vec::new();
         let mut unpinned = Vec::new();
         for retained in self.retained_matching(mountpoint, filter, now, limit) {
-            let load = || self.archive.get()?.load(retained.slot);
-            messages.extend(retained.message.clone().or_else(load));
+            messages.extend(self.load_retained(&retained));
             if retained.slot != 0 {
                 unpinned.push(Change::Done { slot: retained.slot, number: 0 });
             }
@@ -442,11 +445,6 @@ impl Node {
             store.append_changes(0, &unpinned);
         }
         messages
-    }
-
-    /// Forgets the retained message of a topic. False: there was none.
-    pub fn delete_retained(&self, mountpoint: &str, topic: &str) -> bool {
-        self.forget_retained(&mut self.retained.write(), mountpoint, topic)
     }
 
     /// Forgets retained messages that have expired and tells how many.

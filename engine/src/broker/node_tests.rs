@@ -48,38 +48,43 @@ impl Upper for Above {
     fn turned_away(&self, _: &TurnedAway) {}
 }
 
-struct Broker {
-    node: Arc<Node>,
-    peers: Peers,
+pub(super) struct Broker {
+    pub node: Arc<Node>,
+    pub peers: Peers,
     name: String,
     port: u16,
-    cx: Context,
-    batch: Batch,
+    pub cx: Context,
+    pub batch: Batch,
 }
 
-fn peer_id(name: &str, boot: u8) -> PeerId {
+pub(super) fn store_options(wall_base_ms: u64) -> Options {
+    Options {
+        segment_bytes: 65_536,
+        max_bytes: 0,
+        sync: SyncMode::Interval,
+        sync_interval_ms: 10,
+        cache_bytes: 1_000,
+        wall_base_ms,
+    }
+}
+
+pub(super) fn peer_id(name: &str, boot: u8) -> PeerId {
     PeerId { name: name.into(), incarnation: Incarnation([7; 16]), boot: Boot([boot; 8]) }
 }
 
 impl Broker {
-    fn start(name: &str) -> Self {
+    pub fn start(name: &str) -> Self {
         Self::start_on(name, None)
     }
 
-    fn start_on(name: &str, disk: Option<&Arc<SimulatedDisk>>) -> Self {
+    pub fn start_on(name: &str, disk: Option<&Arc<SimulatedDisk>>) -> Self {
         let node = Arc::new(Node::new(Settings::default()).unwrap());
         if let Some(disk) = disk {
-            let options = Options {
-                segment_bytes: 65_536,
-                max_bytes: 0,
-                sync: SyncMode::Interval,
-                sync_interval_ms: 10,
-                cache_bytes: 1_000,
-                wall_base_ms: node.clock.wall_ms(0),
-            };
+            let options = store_options(node.clock.wall_ms(0));
             let (store, _) = Store::open(disk.clone(), options).unwrap();
             assert!(node.use_store(store));
         }
+        node.remotes.set_own_name(name);
         let identity = Identity {
             node: peer_id(name, name.as_bytes()[0]),
             cluster: Some(ClusterId([7; 16])),
@@ -94,7 +99,7 @@ impl Broker {
         Self { node, peers, name: name.to_owned(), port, cx, batch: Batch::default() }
     }
 
-    fn set_peers(&self, others: &[&Self]) {
+    pub fn set_peers(&self, others: &[&Self]) {
         let config = |other: &&Self| PeerConfig {
             name: other.name.as_str().into(),
             addresses: vec![format!("127.0.0.1:{}", other.port)],
@@ -105,7 +110,7 @@ impl Broker {
         self.node.set_remotes(self.peers.links());
     }
 
-    fn subscribe(&self, name: &str, filter: &str, group: Option<&str>, is_node_local: bool) -> SessionRef {
+    pub fn subscribe(&self, name: &str, filter: &str, group: Option<&str>, is_node_local: bool) -> SessionRef {
         let session = self.insider(name, is_node_local);
         let options = SubscriptionOptions { qos: 2, retain_as_published: true, ..SubscriptionOptions::default() };
         self.node.subscribe(&"".into(), filter, group, session.clone(), options);
@@ -118,14 +123,14 @@ impl Broker {
         SessionRef::new(session, id, Receiver::Internal { name: name.into(), is_node_local }, None)
     }
 
-    fn publish(&mut self, topic: &str, payload: &str, qos: u8, retain: bool) {
+    pub fn publish(&mut self, topic: &str, payload: &str, qos: u8, retain: bool) {
         self.node.refresh(&mut self.cx);
         let message = Message::keep(&publication(topic, payload, qos, retain, &mut Vec::new()));
         self.node.publish_inside(&mut self.cx, &mut self.batch, &[("".into(), message)]);
     }
 
     /// Who got which payload since the last call.
-    fn delivered(&self) -> Vec<(String, String)> {
+    pub fn delivered(&self) -> Vec<(String, String)> {
         let events = self.node.events.drain(10_000).into_iter();
         events
             .filter_map(|event| match event {
@@ -139,7 +144,7 @@ impl Broker {
     }
 
     #[track_caller]
-    fn expect(&self, expected: &[(&str, &str)]) {
+    pub fn expect(&self, expected: &[(&str, &str)]) {
         let mut got = Vec::new();
         eventually(|| {
             got.extend(self.delivered());
@@ -172,13 +177,19 @@ fn route(filter: &str, group: Option<&str>, members: u32) -> RouteOfPeer {
     RouteOfPeer { mountpoint: String::new(), filter: filter.to_owned(), group, members, has_online: true }
 }
 
-fn publication<'s>(topic: &str, payload: &str, qos: u8, retain: bool, span: &'s mut Vec<u8>) -> Publication<'s> {
+pub(super) fn publication<'s>(
+    topic: &str,
+    payload: &str,
+    qos: u8,
+    retain: bool,
+    span: &'s mut Vec<u8>,
+) -> Publication<'s> {
     let layout = Publication::compose(span, topic.as_bytes(), &[], payload.as_bytes());
     Publication { head: Head { layout, qos, retain, expires_at: NEVER, origin: 0 }, span }
 }
 
 #[track_caller]
-fn eventually(mut condition: impl FnMut() -> bool) {
+pub(super) fn eventually(mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}");
@@ -186,7 +197,7 @@ fn eventually(mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn pair() -> (Broker, Broker) {
+pub(super) fn pair() -> (Broker, Broker) {
     let (a, b) = (Broker::start("a@h"), Broker::start("b@h"));
     link(&a, &b);
     (a, b)
@@ -371,7 +382,7 @@ fn what_waits_for_a_node_is_there_when_it_comes_back_and_nothing_twice() {
 }
 
 /// A batch as it comes from a peer.
-fn batch(messages: &[Forwarded<'_>]) -> Vec<u8> {
+pub(super) fn batch(messages: &[Forwarded<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in messages {
         message.encode(1, &mut bytes);
@@ -427,7 +438,7 @@ fn a_batch_that_was_written_down_in_part_goes_on_behind_that_part() {
             Forwarded::routed("", publication("a", payloads[2], 2, false, three), 1),
             Forwarded {
                 is_retained_update: true,
-                ..Forwarded::routed("", publication("a", payloads[3], 0, true, four), 1)
+                ..Forwarded::routed("", publication("a", payloads[3], 0, true, four), seq)
             },
         ]);
         assert_eq!(b.node.receive_batch(&link, &from, seq, Messages::check(&bytes, 1).unwrap()), Taken::Now);

@@ -128,13 +128,20 @@ impl Node {
         batch.begin_progress((seq > 0).then(|| progress_of(from, seq, of)));
         let origin = MessageId::origin_of(&from.name);
         let mut ordinal = 0;
+        let mut is_for_nobody = false;
         for message in messages {
             ordinal += u32::from(message.is_reliable());
             let is_known = message.is_reliable() && ordinal <= begun;
             if is_known || !is_for_here(&message) {
                 continue;
             }
-            batch.set_ordinal(ordinal, MessageId { origin, stamp: message.stamp });
+            if is_for_nobody != message.retained_as.is_some() {
+                batch.dispatch(self, cx, input, false);
+                is_for_nobody = message.retained_as.is_some();
+                batch.set_for_nobody(is_for_nobody);
+            }
+            let message_id = message.retained_as.unwrap_or(MessageId { origin, stamp: message.stamp });
+            batch.set_ordinal(ordinal, message_id);
             if *mountpoint != *message.mountpoint {
                 mountpoint = message.mountpoint.into();
             }
@@ -151,6 +158,7 @@ impl Node {
             }
         }
         batch.dispatch(self, cx, input, false);
+        batch.set_for_nobody(false);
         let is_written = batch.end_progress();
         Some(self.store().filter(|_| is_written).map_or(0, |store| store.appended()))
     }
@@ -165,11 +173,13 @@ impl Node {
         let mut is_refused = false;
         for message in messages.filter(is_for_here) {
             batch.want_groups(message.groups);
+            batch.set_for_nobody(message.retained_as.is_some());
             let promise = Promise { is_awaited: true, received: None };
             let noted = batch.add(self, cx, input, &message.mountpoint.into(), outgoing_of(&message), promise);
             is_refused |= matches!(noted, Noted::Refused(_));
         }
         batch.forget_noted();
+        batch.set_for_nobody(false);
         is_refused
     }
 

@@ -98,7 +98,7 @@ impl Remotes {
         self.ports.load()
     }
 
-    fn port(&self, name: &str) -> Option<SessionRef> {
+    pub(super) fn port(&self, name: &str) -> Option<SessionRef> {
         let is_meant = |port: &&SessionRef| port.peer_link().is_some_and(|link| **link.name() == *name);
         self.ports.load().iter().find(is_meant).cloned()
     }
@@ -118,6 +118,11 @@ impl Remotes {
     /// This node has a name, from which it names messages.
     pub fn set_own_name(&self, name: &str) {
         self.own_origin.store(MessageId::origin_of(name), Ordering::Relaxed);
+    }
+
+    /// The number of this node, see [`MessageId::origin_of`].
+    pub fn own_origin(&self) -> u32 {
+        self.own_origin.load(Ordering::Relaxed)
     }
 
     /// The name of a message of this node, by its stamp.

@@ -14,6 +14,8 @@ type Visit<'v> = &'v mut dyn FnMut(&Arc<str>, &str, OnFilter<'_, SessionRef>);
 /// One topic trie a mountpoint; nearly everybody has only the default one.
 #[derive(Default)]
 pub struct Router {
+    /// Subscriptions made so far.
+    made: u64,
     default: SubscriptionTrie<SessionRef>,
     others: HashMap<Arc<str>, SubscriptionTrie<SessionRef>, ahash::RandomState>,
 }
@@ -40,11 +42,18 @@ impl Router {
         subscriber: SessionRef,
         options: SubscriptionOptions,
     ) {
+        self.made += 1;
         let trie = self.trie_mut(mountpoint);
         match group {
             Some(group) => trie.subscribe_shared(group, filter, subscriber, options),
             None => trie.subscribe(filter, subscriber, options),
         };
+    }
+
+    /// Subscriptions made so far: as long as it stays the same, nobody has to get what they did not get before.
+    #[inline]
+    pub fn made(&self) -> u64 {
+        self.made
     }
 
     /// Removes a subscription. False: there was none.

@@ -4,7 +4,7 @@
 //! identifier that it came with. So after a crash it is in all of these queues or in none, and a publisher that did not get
 //! its acknowledgement may send it again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::message::{Head, MessageId, Millis, Place, Retained};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Outgoing};
-use crate::routing::{Delivery, Route, SubscriptionOptions};
+use crate::routing::{Delivery, Route, Subscriber, SubscriptionOptions};
 use crate::store::{Change, NewMessage, QueueId, Refusal, SegmentNo, Target};
 
 use super::batch::delivery_for;
@@ -42,6 +42,20 @@ impl Letter<'_> {
         let publication = self.outgoing.publication;
         publication.head.retain && publication.payload().is_empty()
     }
+}
+
+/// Where the letters of a batch go.
+pub(super) struct Ways<'w> {
+    /// The routes.
+    pub routes: &'w mut [Route<SessionRef>],
+    /// Where the topic of each is.
+    pub mountpoints: &'w [Arc<str>],
+    /// Subscriptions that had been made when the first route was found, see [`super::Router::made`].
+    pub routed_at: u64,
+    /// They are for subscribers of this node only.
+    pub is_from_peer: bool,
+    /// They are only retained.
+    pub is_for_nobody: bool,
 }
 
 /// An identifier of a QoS 2 message that was written down, and where.
@@ -91,7 +105,7 @@ impl Node {
     pub(super) fn write_down<'c>(
         &self,
         cx: &mut Context,
-        (routes, mountpoints): (&[Route<SessionRef>], &[Arc<str>]),
+        mut ways: Ways<'_>,
         chosen: impl Iterator<Item = (&'c SessionRef, SubscriptionOptions)>,
         letters: &mut [Letter<'_>],
         beside: &mut Beside,
@@ -103,41 +117,88 @@ impl Node {
         let has_retained = letters.iter().any(|letter| letter.outgoing.publication.head.retain);
         let mut retained = has_retained.then(|| self.retained.write());
         let may_be_retained = match &mut retained {
-            Some(retained) => self.decide_retained(cx, retained, mountpoints, letters),
+            Some(retained) => {
+                self.find_routes_again(&mut ways, letters);
+                self.decide_retained(cx, retained, ways.mountpoints, letters)
+            }
             None => Vec::new(),
         };
+        let Ways { routes, mountpoints, .. } = ways;
         let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, beside);
         if let Some(retained) = &mut retained
             && (outcome.is_ok() || goes_on)
         {
             for (letter, may_be) in letters.iter_mut().zip(may_be_retained) {
-                self.retain(retained, &mountpoints[letter.route], &mut letter.outgoing, may_be);
+                if may_be {
+                    self.retain(cx, retained, &mountpoints[letter.route], letter);
+                }
             }
         }
         outcome
     }
 
-    /// For each letter, whether it becomes the retained message of its topic.
+    /// Whoever has subscribed since the routes of retained messages were found gets them too. Under the lock of the retained
+    /// messages: who subscribes later than this finds them there.
+    fn find_routes_again(&self, ways: &mut Ways<'_>, letters: &[Letter<'_>]) {
+        if ways.is_for_nobody {
+            return;
+        }
+        let router = self.router.read();
+        if router.made() == ways.routed_at {
+            return;
+        }
+        let mut found = Route::new();
+        let mut last = None;
+        for letter in letters.iter().filter(|letter| letter.outgoing.publication.head.retain) {
+            if last.replace(letter.route) == Some(letter.route) {
+                continue;
+            }
+            router.route(&ways.mountpoints[letter.route], letter.outgoing.publication.topic_text(), &mut found);
+            if ways.is_from_peer {
+                found.targets.retain(|target| target.subscriber.is_announced());
+            }
+            // Shared groups get nothing that is retained, so they have no claim to what came before they did.
+            ways.routes[letter.route].targets = std::mem::take(&mut found.targets);
+        }
+    }
+
+    /// For each letter, whether it becomes the retained message of its topic, or deletes that one; what is published here gets its
+    /// name. What comes from another node does neither where something later is known.
     fn decide_retained(
         &self,
         cx: &mut Context,
         retained: &mut RetainedStore,
         mountpoints: &[Arc<str>],
-        letters: &[Letter<'_>],
+        letters: &mut [Letter<'_>],
     ) -> Vec<bool> {
         let limit = cx.settings.max_retained_messages;
-        let is_set = |letter: &&Letter<'_>| letter.outgoing.publication.head.retain && !letter.is_deletion();
-        let count = letters.iter().filter(is_set).count();
+        let is_set = |letter: &Letter<'_>| letter.outgoing.publication.head.retain && !letter.is_deletion();
+        let count = letters.iter().filter(|letter| is_set(letter)).count();
         if limit > 0 && retained.len() + count > limit {
             retained.sweep_if_due(cx.now, FULL_SWEEP_INTERVAL_MS, |swept| self.let_retained_go(swept));
         }
         let is_roomy = limit == 0 || retained.len() + count <= limit;
+        let is_single = letters.len() == 1;
+        let mut latest: HashMap<(&str, &str), MessageId> = HashMap::new();
         let mut new_topics: HashSet<(&str, &str)> = HashSet::new();
         let mut decisions = Vec::with_capacity(letters.len());
         for letter in letters {
-            let mut may_be = is_set(&letter);
-            if may_be && !is_roomy {
-                let topic = (&*mountpoints[letter.route], letter.outgoing.publication.topic_text());
+            let publication = letter.outgoing.publication;
+            if !publication.head.retain {
+                decisions.push(false);
+                continue;
+            }
+            let topic = (&*mountpoints[letter.route], publication.topic_text());
+            let in_store = || retained.known(topic.0, topic.1).map(|known| known.message_id);
+            let known = latest.get(&topic).copied().or_else(in_store).unwrap_or_default();
+            if !letter.message_id.is_some() {
+                letter.message_id = self.name_later_than(cx.now, known);
+            } else if !letter.message_id.is_later_than(known) {
+                decisions.push(false);
+                continue;
+            }
+            let mut may_be = true;
+            if !is_roomy && is_set(letter) {
                 let is_known = retained.has(topic.0, topic.1) || new_topics.contains(&topic);
                 may_be = is_known || retained.len() + new_topics.len() < limit;
                 if !may_be {
@@ -145,6 +206,9 @@ impl Node {
                 } else if !is_known {
                     new_topics.insert(topic);
                 }
+            }
+            if may_be && !is_single {
+                latest.insert(topic, letter.message_id);
             }
             decisions.push(may_be);
         }
@@ -172,7 +236,7 @@ impl Node {
             }
             let first = targets.len();
             collect_targets(cx, &routes[letter.route], chosen, &publication.head, &mut targets);
-            let is_retained = may_be_retained.get(index).is_some_and(|may_be| *may_be);
+            let is_retained = may_be_retained.get(index).is_some_and(|may_be| *may_be) && !letter.is_deletion();
             if targets.len() > first || is_retained {
                 plans.push(Plan { letter: index, targets: first..targets.len(), is_retained });
             } else {
@@ -183,7 +247,10 @@ impl Node {
             .iter()
             .map(|plan| NewMessage {
                 publication: letters[plan.letter].outgoing.publication,
-                retained_in: plan.is_retained.then(|| &mountpoints[letters[plan.letter].route]),
+                retained_in: plan.is_retained.then(|| {
+                    let letter = &letters[plan.letter];
+                    (&mountpoints[letter.route], letter.message_id)
+                }),
                 received: letters[plan.letter].received,
                 targets: &targets[plan.targets.clone()],
                 place: Place::NONE,
@@ -217,27 +284,17 @@ impl Node {
     }
 
     /// Makes a message the retained one of its topic, or forgets that one if the payload is empty.
-    fn retain(
-        &self,
-        retained: &mut RetainedStore,
-        mountpoint: &Arc<str>,
-        outgoing: &mut Outgoing<'_>,
-        may_be_retained: bool,
-    ) {
-        let publication = outgoing.publication;
-        if !publication.head.retain {
-            return;
-        }
-        let topic = publication.topic_text();
-        if publication.payload().is_empty() {
+    fn retain(&self, cx: &Context, retained: &mut RetainedStore, mountpoint: &Arc<str>, letter: &mut Letter<'_>) {
+        let message_id = letter.message_id;
+        let topic = letter.outgoing.publication.topic_text();
+        self.note_retained_change(mountpoint, topic, message_id);
+        if letter.is_deletion() {
             self.forget_retained(retained, mountpoint, topic);
+            self.remember_deletion(retained, (mountpoint, topic), message_id, cx.now);
             return;
         }
-        if !may_be_retained {
-            return;
-        }
-        let mut kept = Retained::new(outgoing.keep());
-        if let Some((store, slot)) = self.store().zip(outgoing.place.body()) {
+        let mut kept = Retained::new(letter.outgoing.keep(), message_id);
+        if let Some((store, slot)) = self.store().zip(letter.outgoing.place.body()) {
             kept.slot = slot;
             if let Some(message) = kept.message.take() {
                 store.offer(slot, &message);

@@ -1,14 +1,14 @@
 //! A message of a client on its way to another node, and a batch of them as bytes.
 //!
 //! ```text
-//! message   length of what follows (u32), flags (u8), stamp (u64), mountpoint, [milliseconds left (u64)], [client id],
+//! message   length of what follows (u32), flags (u8), stamp (u64), [origin (u32)], mountpoint, [milliseconds left (u64)], [client id],
 //!           [number of shared groups (u16), group and filter of each], bytes of the topic (u16), of the properties (u32),
 //!           topic, properties, payload
 //! ```
 //!
 //! Texts have their length (u16) before them. What stands in brackets is there when its flag is set.
 
-use crate::message::{Head, Layout, Millis, NEVER, Publication};
+use crate::message::{Head, Layout, MessageId, Millis, NEVER, Publication};
 
 use super::bytes::{Malformed, Reader, put_text};
 
@@ -18,7 +18,7 @@ const EXPIRES: u8 = 1 << 3;
 const DIRECT: u8 = 1 << 4;
 const SHARED: u8 = 1 << 5;
 const RETAINED_UPDATE: u8 = 1 << 6;
-const KNOWN: u8 = QOS | RETAIN | EXPIRES | DIRECT | SHARED | RETAINED_UPDATE;
+const RETAINED_STATE: u8 = 1 << 7;
 
 /// Bytes before a message's flags.
 pub(super) const MESSAGE_LENGTH_LEN: usize = 4;
@@ -74,6 +74,8 @@ pub struct Forwarded<'a> {
     pub groups: Groups<'a>,
     /// It changes the retained message of its topic.
     pub is_retained_update: bool,
+    /// It is the retained message of its topic already, under this name, and is handed to nobody.
+    pub retained_as: Option<MessageId>,
     /// Hybrid logical time of the publish.
     pub stamp: u64,
 }
@@ -82,13 +84,13 @@ impl<'a> Forwarded<'a> {
     /// A message that the receiving node routes to its own subscribers.
     pub fn routed(mountpoint: &'a str, publication: Publication<'a>, stamp: u64) -> Self {
         let (groups, receiver) = (Groups::default(), None);
-        Self { mountpoint, publication, receiver, groups, is_retained_update: false, stamp }
+        Self { mountpoint, publication, receiver, groups, is_retained_update: false, retained_as: None, stamp }
     }
 
     /// Whether it is kept until the peer has it, and never sent twice: one of QoS 1 or 2, and one that is retained, which is
     /// there for those who come later.
     pub fn is_reliable(&self) -> bool {
-        self.publication.head.qos > 0 || self.is_retained_update
+        self.publication.head.qos > 0 || self.is_retained_update || self.retained_as.is_some()
     }
 
     /// Whether a batch can have it: every text and list has its limit.
@@ -116,6 +118,7 @@ impl<'a> Forwarded<'a> {
         if publication.head.expires_at != NEVER {
             size += 8;
         }
+        size += self.retained_as.map_or(0, |_| 4);
         size += self.receiver.map_or(0, text);
         if !self.groups.is_empty() {
             size += 2 + self.groups.iter().map(|(group, filter)| text(group) + text(filter)).sum::<usize>();
@@ -134,10 +137,14 @@ impl<'a> Forwarded<'a> {
             | flag(head.expires_at != NEVER, EXPIRES)
             | flag(self.receiver.is_some(), DIRECT)
             | flag(!self.groups.is_empty(), SHARED)
-            | flag(self.is_retained_update, RETAINED_UPDATE);
+            | flag(self.is_retained_update, RETAINED_UPDATE)
+            | flag(self.retained_as.is_some(), RETAINED_UPDATE | RETAINED_STATE);
         buffer.extend_from_slice(&[0; MESSAGE_LENGTH_LEN]);
         buffer.push(flags);
         buffer.extend_from_slice(&self.stamp.to_be_bytes());
+        if let Some(message_id) = self.retained_as {
+            buffer.extend_from_slice(&message_id.origin.to_be_bytes());
+        }
         put_text(buffer, self.mountpoint.as_bytes());
         if head.expires_at != NEVER {
             buffer.extend_from_slice(&head.expires_at.saturating_sub(now).to_be_bytes());
@@ -166,10 +173,13 @@ impl<'a> Forwarded<'a> {
         let mut reader = Reader(bytes);
         let flags = reader.u8()?;
         let qos = flags & QOS;
-        if flags & !KNOWN != 0 || qos > 2 {
+        let is_state = flags & RETAINED_STATE != 0;
+        let must_be_set = if is_state { RETAIN | RETAINED_UPDATE } else { 0 };
+        if qos > 2 || flags & must_be_set != must_be_set {
             return Err(Malformed);
         }
         let stamp = reader.u64()?;
+        let retained_as = if is_state { Some(MessageId { origin: reader.u32()?, stamp }) } else { None };
         let mountpoint = reader.text()?;
         let expires_at = if flags & EXPIRES == 0 { NEVER } else { now.saturating_add(reader.u64()?).min(NEVER - 1) };
         let receiver = if flags & DIRECT == 0 { None } else { Some(reader.text()?) };
@@ -190,7 +200,8 @@ impl<'a> Forwarded<'a> {
         };
         let head = Head { layout, qos, retain: flags & RETAIN != 0, expires_at, origin: 0 };
         let publication = Publication { head, span };
-        Ok(Self { mountpoint, publication, receiver, groups, is_retained_update: flags & RETAINED_UPDATE != 0, stamp })
+        let is_retained_update = flags & RETAINED_UPDATE != 0;
+        Ok(Self { mountpoint, publication, receiver, groups, is_retained_update, retained_as, stamp })
     }
 }
 
@@ -280,6 +291,7 @@ mod tests {
             receiver: Some("client"),
             groups: Groups::Listed(&groups),
             is_retained_update: true,
+            retained_as: Some(MessageId { origin: 5, stamp: 77 }),
             stamp: 77,
         };
         let mut bytes = Vec::new();
@@ -290,6 +302,7 @@ mod tests {
         assert!(messages.next().is_none());
         assert_eq!((back.mountpoint, back.receiver, back.stamp), ("mp", Some("client"), 77));
         assert!(back.is_retained_update);
+        assert_eq!(back.retained_as, message.retained_as);
         assert_eq!(back.groups.iter().collect::<Vec<_>>(), groups);
         let Head { qos, retain, expires_at, origin, .. } = back.publication.head;
         assert_eq!((qos, retain, expires_at, origin), (2, true, 4_100, 0));

@@ -38,6 +38,8 @@ pub enum Notice {
     RoutesChanged,
     /// Sessions that last have changed.
     SessionsChanged,
+    /// Retained messages were changed here.
+    RetainedChanged,
 }
 
 impl Notice {
@@ -49,7 +51,7 @@ impl Notice {
     /// cannot keep out that a link has changed.
     fn share(&self) -> usize {
         match self {
-            Self::Changed { .. } | Self::RoutesChanged | Self::SessionsChanged => 1,
+            Self::Changed { .. } | Self::RoutesChanged | Self::SessionsChanged | Self::RetainedChanged => 1,
             Self::Message { .. } => 2,
             Self::TurnedAway(_) => 16,
         }
@@ -65,6 +67,7 @@ struct Waiting {
     have_routes_changed: bool,
     /// The same for sessions.
     have_sessions_changed: bool,
+    have_retained_changed: bool,
     /// The descriptor is readable.
     is_signalled: bool,
 }
@@ -133,6 +136,13 @@ impl Notices {
         waiting.signal(&self.writer);
     }
 
+    /// Adds [`Notice::RetainedChanged`], once.
+    pub fn retained_changed(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.have_retained_changed = true;
+        waiting.signal(&self.writer);
+    }
+
     /// Takes at most `limit` notices, oldest first; the descriptor is quiet when none is left.
     pub fn drain(&self, limit: usize) -> Vec<Notice> {
         let mut waiting = self.waiting.lock();
@@ -143,10 +153,13 @@ impl Notices {
         if limit > taken.len() && std::mem::take(&mut waiting.have_sessions_changed) {
             taken.push(Notice::SessionsChanged);
         }
+        if limit > taken.len() && std::mem::take(&mut waiting.have_retained_changed) {
+            taken.push(Notice::RetainedChanged);
+        }
         let count = (limit - taken.len()).min(waiting.notices.len());
         taken.extend(waiting.notices.drain(..count));
         waiting.bytes -= taken.iter().map(Notice::size).sum::<usize>();
-        let is_quiet = !waiting.have_routes_changed && !waiting.have_sessions_changed;
+        let is_quiet = !waiting.have_routes_changed && !waiting.have_sessions_changed && !waiting.have_retained_changed;
         if waiting.notices.is_empty() && is_quiet && waiting.is_signalled {
             waiting.is_signalled = false;
             let read = (&self.reader).read(&mut [0; 8]);

@@ -78,6 +78,9 @@ records! {
     /// Sessions that last have changed.
     SessionsChanged {
     }
+    /// Retained messages were changed here.
+    RetainedChanged {
+    }
     /// A node, or something else, was not let in.
     PeerRefused {
         listener: String,
@@ -242,6 +245,9 @@ impl Cluster {
         let notices = Arc::clone(&self.notices);
         node.kept_sessions.watch(move || notices.sessions_changed());
         node.kept_sessions.set_watched(false);
+        let notices = Arc::clone(&self.notices);
+        node.retained_topics.watch(move || notices.retained_changed());
+        node.retained_topics.set_watched(false);
         self.peers.set(peers).map_err(|_| again())
     }
 
@@ -526,6 +532,7 @@ fn notice_to_python(py: Python<'_>, notice: Notice) -> PyResult<Py<PyAny>> {
         }
         Notice::RoutesChanged => Py::new(py, RoutesChanged {})?.into_any(),
         Notice::SessionsChanged => Py::new(py, SessionsChanged {})?.into_any(),
+        Notice::RetainedChanged => Py::new(py, RetainedChanged {})?.into_any(),
         Notice::TurnedAway(visitor) => {
             let event = PeerRefused {
                 listener: visitor.listener.to_string(),

@@ -18,6 +18,7 @@ mod policy;
 mod properties;
 mod records;
 mod requests;
+mod retaining;
 mod store;
 mod tls;
 mod verdict;
@@ -61,6 +62,7 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cluster::PeerRefused>()?;
     module.add_class::<cluster::RoutesChanged>()?;
     module.add_class::<cluster::SessionsChanged>()?;
+    module.add_class::<cluster::RetainedChanged>()?;
     module.add("StoreError", module.py().get_type::<store::StoreError>())?;
     module.add_class::<store::StoreSummary>()?;
     module.add_class::<store::StoreDamage>()?;

@@ -131,6 +131,29 @@ impl<M> RetainedTrie<M> {
         }
     }
 
+    /// Calls `visit(topic, message)` for what lies in `limit` places from a position on, 0 for the first. Where the next
+    /// page begins; `None`: that was all. What changes between two pages may be passed over or come twice.
+    pub fn page(&self, position: u32, limit: usize, visit: &mut dyn FnMut(&str, &M)) -> Option<u32> {
+        let mut at = position;
+        for (id, node) in self.nodes.iter().skip(position as usize).take(limit) {
+            if let Some(message) = &node.message {
+                visit(&self.topic_of(id), message);
+            }
+            at = id + 1;
+        }
+        (at - position.min(at) == limit as u32).then_some(at)
+    }
+
+    fn topic_of(&self, mut node: u32) -> String {
+        let mut levels = Vec::new();
+        while node != ROOT {
+            levels.push(self.nodes[node].level.as_str());
+            node = self.nodes[node].parent;
+        }
+        levels.reverse();
+        levels.join("/")
+    }
+
     /// Keeps the messages for which `keep(topic, message)` says so, and removes the others. Visits all nodes.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut M) -> bool) {
         let mut topic = String::new();

@@ -18,7 +18,8 @@ use super::record::{self, Kind, MessageRecord, Raw};
 use super::session_record::read_session;
 use super::slots::{Body, Slots};
 use super::types::{
-    EntryState, NO_SEGMENT, Place, QueueId, RecoveredEntry, RecoveredSession, Retained, SegmentNo, SessionRecord, Slot,
+    EntryState, MessageId, NO_SEGMENT, Place, QueueId, RecoveredEntry, RecoveredSession, Retained, SegmentNo,
+    SessionRecord, Slot,
 };
 use crate::routing::{RetainedTrie, SubscriptionOptions};
 
@@ -202,14 +203,14 @@ impl Replay {
         if let Some((queue, id)) = message.received {
             self.queue(queue).0.received.insert(id, segment);
         }
-        if let Some(mountpoint) = message.retained_in {
-            self.retain(mountpoint, message, slot);
+        if let Some((mountpoint, message_id)) = message.retained_in {
+            self.retain((mountpoint, message_id), message, slot);
         }
         self.bodies.release(slot);
         Ok(())
     }
 
-    fn retain(&mut self, mountpoint: &str, message: &MessageRecord<'_>, slot: Slot) {
+    fn retain(&mut self, (mountpoint, message_id): (&str, MessageId), message: &MessageRecord<'_>, slot: Slot) {
         let topic = message.publication.topic_text();
         let expires_at = to_millis(message.publication.head.expires_at, self.wall_base_ms);
         if !self.retained.contains_key(mountpoint) {
@@ -221,7 +222,7 @@ impl Replay {
             return;
         }
         let (qos, size) = (message.publication.head.qos, message_size(message.publication.span.len()));
-        let replaced = trie.set(topic, Retained { message: None, expires_at, slot, size, qos });
+        let replaced = trie.set(topic, Retained { message: None, expires_at, slot, size, qos, message_id });
         self.bodies.slots.refer(slot);
         self.set_retained(slot, true);
         if let Some(replaced) = replaced {

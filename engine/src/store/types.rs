@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::report::Damage;
 use crate::message::{Layout, Publication};
-pub use crate::message::{Place, Retained};
+pub use crate::message::{MessageId, Place, Retained};
 use crate::routing::{RetainedTrie, SubscriptionOptions};
 use crate::settings::Value;
 
@@ -75,8 +75,8 @@ pub struct Target<'a> {
 pub struct NewMessage<'a> {
     /// What was published.
     pub publication: Publication<'a>,
-    /// The mountpoint in which it becomes the retained message of its topic.
-    pub retained_in: Option<&'a Arc<str>>,
+    /// The mountpoint in which it becomes the retained message of its topic, and what it is called on all nodes.
+    pub retained_in: Option<(&'a Arc<str>, MessageId)>,
     /// The `QoS` 2 packet identifier it came with, and the queue of the client.
     pub received: Option<(QueueId, u16)>,
     /// Who gets it.

@@ -11,7 +11,7 @@ use super::engine::codec::{
     SubscribeOptions, Unsubscribe, next_frame, text::parse_shared_filter,
 };
 use super::engine::hooks::{Hooks, Identity};
-use super::engine::message::{Head, Message, Millis, NEVER, Place, Publication, Retained};
+use super::engine::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use super::engine::protocol::connect::{Admission, Refusal, Registration, admit};
 use super::engine::protocol::{
     Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
@@ -99,7 +99,7 @@ impl Host for Desk<'_> {
     fn retained(&mut self, now: Millis, filter: &str) -> Vec<Retained> {
         let mut found = Vec::new();
         self.shared.retained.matching(filter, &mut |_, message| {
-            found.push(Retained::new(message.clone()));
+            found.push(Retained::new(message.clone(), MessageId::NONE));
             true
         });
         found.retain(|retained| !retained.is_expired(now));

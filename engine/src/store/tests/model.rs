@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::super::simulated::Random;
 use super::super::*;
 use super::{head, session, span};
-use crate::message::{NEVER, Publication};
+use crate::message::{MessageId, NEVER, Publication};
 use crate::routing::SubscriptionOptions;
 
 /// An entry of a queue: what a test can tell of it after a restart.
@@ -181,7 +181,7 @@ impl Model {
             .then(|| (ids[random.below(ids.len())], 1 + random.below(20) as u16));
         let mut batch = [NewMessage {
             publication,
-            retained_in: is_retained.then_some(&mountpoint),
+            retained_in: is_retained.then_some((&mountpoint, MessageId::NONE)),
             received,
             targets: &targets,
             place: Place::default(),

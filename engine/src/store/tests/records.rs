@@ -10,7 +10,7 @@ use super::super::replay::Replay;
 use super::super::session_record::{put_session, read_session};
 use super::super::*;
 use super::{head, session, span};
-use crate::message::{Head, Publication};
+use crate::message::{Head, MessageId, Publication};
 use crate::routing::SubscriptionOptions;
 use crate::settings::Value;
 
@@ -45,13 +45,15 @@ proptest! {
         payload in vec(any::<u8>(), 0..200),
         (qos, retain, expires_at) in (0_u8..3, any::<bool>(), any::<u64>()),
         received in proptest::option::of((any::<u32>(), any::<u16>())),
-        mountpoint in proptest::option::of("[a-z]{0,10}"),
+        (mountpoint, origin, stamp) in (proptest::option::of("[a-z]{0,10}"), any::<u32>(), 1..u64::MAX),
         targets in vec((any::<u32>(), (0_u8..3, any::<bool>(), identifiers())), 0..5),
     ) {
         let (bytes, layout) = span(&topic, &payload);
         let mut head = head(layout);
         (head.qos, head.retain) = (qos, retain);
-        let mountpoint = mountpoint.map(Arc::from);
+        let mountpoint: Option<Arc<str>> = mountpoint.map(Arc::from);
+        let message_id = MessageId { origin, stamp };
+        let retained_in = mountpoint.as_ref().map(|mountpoint| (mountpoint, message_id));
         let borrowed: Vec<Target<'_>> = targets
             .iter()
             .map(|(queue, (qos, retain, identifiers))| Target { queue: *queue, qos: *qos, retain: *retain, identifiers })
@@ -59,7 +61,7 @@ proptest! {
         let publication = Publication { head, span: &bytes };
         let place = Place::default();
         let message =
-            NewMessage { publication, retained_in: mountpoint.as_ref(), received, targets: &borrowed, place };
+            NewMessage { publication, retained_in, received, targets: &borrowed, place };
         let mut buffer = Vec::new();
         let start = record::begin(&mut buffer, Kind::Message);
         record::put_message(&mut buffer, &message, seq, 7, expires_at);
@@ -72,7 +74,7 @@ proptest! {
         prop_assert_eq!((read.seq, read.received, read.is_copy), (seq, received, false));
         prop_assert_eq!(read.publication.head, Head { expires_at, ..head });
         prop_assert_eq!(read.publication.span, &bytes[..]);
-        prop_assert_eq!(read.retained_in, mountpoint.as_deref());
+        prop_assert_eq!(read.retained_in, mountpoint.as_deref().map(|mountpoint| (mountpoint, message_id)));
         let found: Vec<_> = read.targets.clone().map(Result::unwrap).collect();
         let wanted: Vec<_> = targets.iter().map(|(queue, given)| (*queue, delivery(given))).collect();
         prop_assert_eq!(found, wanted);
@@ -217,7 +219,7 @@ proptest! {
         let publication = Publication { head: head(layout), span: &bytes };
         let mountpoint = Arc::from("mountpoint");
         let targets = [Target { queue: 300, qos: 1, retain: true, identifiers: &[1, 2_000_000] }; 2];
-        let (retained_in, received, place) = (Some(&mountpoint), Some((1, 2)), Place::default());
+        let (retained_in, received, place) = (Some((&mountpoint, MessageId { origin: 1, stamp: 2 })), Some((1, 2)), Place::default());
         let message = NewMessage { publication, retained_in, received, targets: &targets, place };
         let mut payload = Vec::new();
         record::put_message(&mut payload, &message, seq, 7, 5);

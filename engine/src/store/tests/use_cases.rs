@@ -10,7 +10,7 @@ use super::super::simulated::SimulatedDisk;
 use super::super::*;
 use super::model::Model;
 use super::{flush, head, new_session, open, options, payload_of, publish, span, waiting};
-use crate::message::{Message, Publication};
+use crate::message::{Message, MessageId, Publication};
 
 #[test]
 fn a_new_store_is_empty() {
@@ -129,8 +129,13 @@ fn a_copy_of_what_was_retained_before_does_not_come_back() {
         let publication = Publication { head: head(layout), span: &bytes };
         let targets = [super::target(queue)];
         let (received, place) = (None, Place::default());
-        let mut batch =
-            [NewMessage { publication, retained_in: Some(&mountpoint), received, targets: &targets, place }];
+        let mut batch = [NewMessage {
+            publication,
+            retained_in: Some((&mountpoint, MessageId { origin: 3, stamp: 4 })),
+            received,
+            targets: &targets,
+            place,
+        }];
         store.append_messages(&mut batch).unwrap();
         batch[0].place
     };

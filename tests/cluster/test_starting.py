@@ -10,12 +10,15 @@ from strogoff.cluster.swc_store import ExchangeError
 
 @dataclass
 class Members:
-    """`up`: can be reached. `routes`: have told their routes. `failures`: fetches that fail first."""
+    """`up`: can be reached. `routes`: have told their routes. `failures`: fetches that fail first.
+    `retained_after`: so often it is asked in vain whether all retained messages are there.
+    """
 
     names: list[str]
     up: set[str] = field(default_factory=set)
     routes: set[str] = field(default_factory=set)
     failures: int = 0
+    retained_after: int = 0
     fetched: list[str] = field(default_factory=list)
 
     def others(self) -> list[str]:
@@ -26,6 +29,10 @@ class Members:
 
     def has_routes_of(self, name: str) -> bool:
         return name in self.routes
+
+    def lacks_retained(self) -> bool:
+        self.retained_after -= 1
+        return self.retained_after >= 0
 
     async def fetch_metadata_of(self, name: str) -> None:
         if self.failures:
@@ -43,6 +50,14 @@ def test_a_node_alone_does_not_wait() -> None:
     began = time.monotonic()
     assert asyncio.run(_wait(Members([]))) == []
     assert time.monotonic() - began < 1
+
+
+def test_it_waits_for_retained_messages_but_not_for_ever() -> None:
+    members = Members(["two"], up={"two"}, routes={"two"}, retained_after=5)
+    assert asyncio.run(_wait(members)) == []
+    assert members.retained_after < 0
+    members = Members(["two"], up={"two"}, routes={"two"}, retained_after=1_000_000)
+    assert asyncio.run(_wait(members, sync_s=0.3)) == []
 
 
 def test_it_waits_for_metadata_and_routes_of_all() -> None:

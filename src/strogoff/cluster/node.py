@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from strogoff import _engine, version
-from strogoff._engine import PeerConfig, PeerMessage, PeerRefused, PeerState, RoutesChanged, SessionsChanged
+from strogoff._engine import (
+    PeerConfig,
+    PeerMessage,
+    PeerRefused,
+    PeerState,
+    RetainedChanged,
+    RoutesChanged,
+    SessionsChanged,
+)
 from strogoff.cluster import reports
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.joining import ClusterError, address_of, joiner_of, obstacle, request_to_join
@@ -28,6 +36,7 @@ from strogoff.cluster.readiness import View
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
 from strogoff.cluster.reports import Report
 from strogoff.cluster.requests import Handler, NoAnswerError, RemoteError, Requests
+from strogoff.cluster.retained import RetainedMessages
 from strogoff.cluster.routes import Routes, is_about_routes
 from strogoff.cluster.sessions import Sessions
 from strogoff.cluster.swc import Actor
@@ -122,6 +131,7 @@ class ClusterNode:
         self._requests: Requests | None = None
         self._metadata: SwcStore | None = None
         self._sessions: Sessions | None = None
+        self._retained: RetainedMessages | None = None
         self._routes = Routes(engine, KeptRoutes(engine), lambda node, data: engine.peer_send(node, "metadata", data))
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -159,6 +169,14 @@ class ClusterNode:
             answer_timeout_s=self._terms.link_timeout_s,
             start_task=lambda work, name: tasks.create_task(work, name=name),
         )
+        self._retained = RetainedMessages(
+            self._engine,
+            self._name,
+            self._metadata,
+            self._requests,
+            others=self.others,
+            reachable=self.reachable,
+        )
         self._metadata.watch(MEMBERS_PREFIX, self._members_changed)
         self._engine.start_cluster(
             self._name,
@@ -187,6 +205,7 @@ class ClusterNode:
         running = (
             ("routes", self._routes.run()),
             ("sessions", self.sessions.run()),
+            ("retained messages", self.retained.run()),
             ("link certificates", self.certificates.run()),
         )
         return [task, *(tasks.create_task(work, name=name) for name, work in running)]
@@ -256,6 +275,12 @@ class ClusterNode:
         assert self._sessions is not None, "the node has begun"
         return self._sessions
 
+    @property
+    def retained(self) -> RetainedMessages:
+        """The retained messages of the cluster."""
+        assert self._retained is not None, "the node has begun"
+        return self._retained
+
     def serve(self, kind: str, handler: Handler) -> None:
         """Answer requests of other nodes with a function, at the latest once the node has begun."""
         self._served[kind] = handler
@@ -264,7 +289,7 @@ class ClusterNode:
 
     def series(self) -> list[Series]:
         """What is counted here; nothing before the node has begun."""
-        if self._sessions is None:
+        if self._sessions is None or self._retained is None:
             return []
         view = self.view()
         return [
@@ -276,6 +301,7 @@ class ClusterNode:
                 "Those of them that can be reached, this one included.",
             ),
             *self._sessions.series(),
+            *self._retained.series(),
         ]
 
     @property
@@ -333,6 +359,10 @@ class ClusterNode:
     def has_routes_of(self, name: str) -> bool:
         """Whether all that a member subscribes to is known here."""
         return self._routes.is_complete(name)
+
+    def lacks_retained(self) -> bool:
+        """Whether retained messages are missing that can still be had."""
+        return self.retained.is_behind
 
     async def fetch_metadata_of(self, name: str) -> None:
         """Fetch what a member that can be reached knows now. Raises `ExchangeError`."""
@@ -590,6 +620,7 @@ class ClusterNode:
         self.metadata.set_members(actors(others) | {self._identity.actor})
         self._routes.keep({member.name for member in others})
         self.sessions.keep({member.name for member in others})
+        self.retained.watch(watched=bool(others))
         for name in set(self._states) - {member.name for member in others}:
             del self._states[name]
         self._looked()
@@ -630,6 +661,8 @@ class ClusterNode:
                     self._routes.changed()
                 case SessionsChanged():
                     self.sessions.changed()
+                case RetainedChanged():
+                    self.retained.changed()
                 case PeerRefused():
                     _log.warning(
                         "a node was not let in",
@@ -656,6 +689,7 @@ class ClusterNode:
             self.metadata.reachable(member.actor)
             self._routes.reachable(event.peer)
             self.sessions.reachable(event.peer)
+            self.retained.reachable(event.peer)
         elif event.state != "reachable" and before == "reachable":
             _log.warning("a node cannot be reached", node=event.peer, reason=event.reason)
             if member is not None:

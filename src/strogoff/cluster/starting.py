@@ -1,8 +1,8 @@
 """What a node that starts as a member waits for before it serves clients: that it knows what the others know.
 
 A message that is published right after the start has to find subscribers on other nodes, so their routes must be here,
-and a client has to find what the metadata says. Members that do not show up within the time in which a link counts as
-down are not waited for.
+and a client has to find what the metadata says, and what is retained. Members that do not show up within the time in
+which a link counts as down are not waited for.
 """
 
 import asyncio
@@ -31,6 +31,9 @@ class Cluster(Protocol):
     def has_routes_of(self, name: str) -> bool:
         """Whether all that a member subscribes to is known here."""
 
+    def lacks_retained(self) -> bool:
+        """Whether retained messages are missing that can still be had."""
+
     async def fetch_metadata_of(self, name: str) -> None:
         """Fetch what a member knows now. Raises `ExchangeError`."""
 
@@ -52,7 +55,8 @@ async def in_step(
             missing = [name for name in others if name not in fetched or not cluster.has_routes_of(name)]
             waited = loop.time() - began
             awaited = [name for name in missing if name in reachable or waited < link_timeout_s]
-            if not awaited or waited >= sync_timeout_s or is_stopping():
+            is_waiting = bool(awaited) or cluster.lacks_retained()
+            if not is_waiting or waited >= sync_timeout_s or is_stopping():
                 break
             for name in reachable - fetched:
                 if name not in fetching or fetching[name].done():
@@ -62,6 +66,8 @@ async def in_step(
             task.cancel()
     if missing and not is_stopping():
         _log.warning("serves clients without being in step with all members", missing=",".join(missing))
+    elif cluster.lacks_retained() and not is_stopping():
+        _log.warning("serves clients without all retained messages: they follow")
     return missing
 
 

@@ -4,7 +4,8 @@
 One node and a cluster of two are measured in turn, with the same load from the same generator. In the cluster
 publishers are on one node and subscribers on the other, so each message crosses. Then: clients that connect and
 subscribe to topics of their own, as fast as they go; what a node costs that has nothing to do; and clients with
-sessions that last, whose node is killed, coming to the two others. Writes `results/cluster.json` and
+sessions that last, whose node is killed, coming to the two others; and how soon what is retained on one node is found
+on another, in operation and when a node joins. Writes `results/cluster.json` and
 `results/cluster.md`.
 
 Exit status: 0 all was measured, 2 nothing could be.
@@ -50,6 +51,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 DEADLINE_S = 60.0
 CLIENTS_AT_ONCE = 17_000
 """What a process may have open on the machines that are measured; more come in waves."""
+RETAINED = 300
+"""Messages whose way is timed."""
+PAYLOAD = b"x" * 100
 
 
 class Node(BrokerRun):
@@ -217,6 +221,74 @@ def takeover(clients: int) -> dict[str, Any]:
         return {"clients": clients, "seconds": taken, "sessions_found": found}
 
 
+async def _connected(node: Node, client_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(_connect(client_id))
+    await reader.readexactly(4)
+    return reader, writer
+
+
+async def _packet_of(reader: asyncio.StreamReader) -> int:
+    """The kind of the next packet, a short one."""
+    kind, length = await reader.readexactly(2)
+    await reader.readexactly(length)
+    return kind >> 4
+
+
+async def _seen(publish_to: Node, look_on: Node) -> list[float]:
+    """Milliseconds from the publish of a retained message at QoS 0 until somebody who subscribes elsewhere gets it."""
+    _, publisher = await _connected(publish_to, "retains")
+    reader, subscriber = await _connected(look_on, "looks")
+    taken = []
+    for number in range(RETAINED):
+        topic = f"r/{number}"
+        begin = time.perf_counter()
+        publisher.write(_packet(0x31, _text(topic) + PAYLOAD))
+        while True:
+            subscriber.write(_packet(0x82, b"\x00\x01" + _text(topic) + b"\x00"))
+            subscriber.write(_packet(0xC0, b""))
+            kinds = []
+            while 13 not in kinds:
+                kinds.append(await _packet_of(reader))
+            if 3 in kinds:
+                break
+        taken.append((time.perf_counter() - begin) * 1_000)
+    publisher.close()
+    subscriber.close()
+    return taken
+
+
+async def _retain(node: Node, messages: int) -> None:
+    """Messages of a client, each on a topic of its own."""
+    reader, writer = await _connected(node, "retains")
+    for number in range(messages):
+        writer.write(_packet(0x31, _text(f"r/{number}") + PAYLOAD))
+        if number % 1_000 == 0:
+            await writer.drain()
+    writer.write(_packet(0xC0, b""))
+    await _packet_of(reader)
+    writer.close()
+
+
+def retained(messages: int) -> dict[str, Any]:
+    """How soon messages are found on another node, and how fast a node that joins gets them."""
+    with cluster("one", "two") as nodes:
+        taken = sorted(asyncio.run(_seen(nodes[0], nodes[1])))
+    with Node("one") as one, Node("two") as two:
+        asyncio.run(_retain(one, messages))
+        begin = time.monotonic()
+        two.admin("cluster", "join", f"discovery-node={one.name}:{one.peer_port}")
+        until(lambda: two.metric("retain_messages") == messages)
+        seconds = time.monotonic() - begin
+    return {
+        "p50_ms": taken[len(taken) // 2],
+        "p99_ms": taken[len(taken) * 99 // 100],
+        "longest_ms": taken[-1],
+        "messages": messages,
+        "joined_s": seconds,
+    }
+
+
 def measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All figures, one node and two in turn."""
     figures: dict[str, list[dict[str, Any]]] = {}
@@ -239,6 +311,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             with cluster(*("one", "two", "three")[:size]) as nodes:
                 note(f"idle-{size}", idle(nodes, arguments.seconds))
         note("takeover", takeover(arguments.moving))
+        note("retained", retained(arguments.retained))
     return figures
 
 
@@ -280,6 +353,13 @@ def page(document: dict[str, Any]) -> str:
     clients, found = (figures["takeover"][0][of] for of in ("clients", "sessions_found"))
     came = f"{clients:,} clients whose node was killed came to two others in {seconds:.1f} s"
     lines += ["", f"{came}; {found:,} found their sessions."]
+    p50, p99, longest, joined = (
+        median(figures, "retained", of) for of in ("p50_ms", "p99_ms", "longest_ms", "joined_s")
+    )
+    messages = figures["retained"][0]["messages"]
+    found_after = f"after {p50:.2f} ms (p50), {p99:.2f} ms (p99), {longest:.2f} ms at most"
+    lines += ["", f"A retained message that is published on one node at QoS 0 is found on the other {found_after}."]
+    lines += [f"A node that joins has {messages:,} of them in {joined:.1f} s."]
     return "\n".join(lines) + "\n"
 
 
@@ -290,7 +370,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each is measured (4)")
     parser.add_argument("--clients", type=int, default=50_000, help="clients of the storm (50000)")
     parser.add_argument("--moving", type=int, default=5_000, help="clients whose node is killed (5000)")
+    parser.add_argument("--retained", type=int, default=50_000, help="messages for a node that joins (50000)")
+    parser.add_argument("--only-retained", action="store_true", help="measure nothing else, and print it")
     arguments = parser.parse_args()
+    if arguments.only_retained:
+        sys.stdout.write(json.dumps(retained(arguments.retained), indent=1) + "\n")
+        return 0
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:

@@ -404,6 +404,11 @@ class Engine:
         Raises `ValueError` for a name that is there twice, `RuntimeError` for the 1,025th name in the life of a process.
         """
 
+    def set_removed_peers(self, removed: Sequence[tuple[str, bytes]]) -> None:
+        """Tell these nodes `(name, incarnation)` that they were taken out of the cluster for good (`removed`), should they come back.
+        Whoever joins again has another incarnation. Raises `ValueError` for an incarnation that is none.
+        """
+
     def peers(self) -> list[PeerInfo]:
         """All links, those to guests among them, by name."""
 
@@ -1252,7 +1257,7 @@ class PeerInfo:
 
     `incarnation`: as the peer told it when it was last connected. `error`: what went wrong last, in words. `refusal`: why the peer
     refuses this node, while it does: version, secret, busy, malformed, wrong_node, wrong_cluster, not_a_member,
-    wrong_incarnation, settings, guest_lane, joining_closed, name_taken, certificate. Nothing but version, secret, busy and
+    wrong_incarnation, settings, guest_lane, joining_closed, name_taken, certificate, removed. Nothing but version, secret, busy and
     malformed can come from somebody who does not know the secret. `answering`: the node that is at the address instead of the one
     that was looked for. Clients' messages: `queued_bytes` are not written, `held_bytes` not acknowledged or not written;
     `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.

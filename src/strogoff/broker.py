@@ -38,6 +38,7 @@ from strogoff.plugins.dispatcher import PluginEvent
 from strogoff.plugins.manager import COUNTERS, PluginManager
 from strogoff.plugins.requests import PhaseChange
 from strogoff.store.node_store import NodeStore
+from strogoff.store.putting_away import note_removal
 
 __all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
 
@@ -60,6 +61,10 @@ Step: TypeAlias = Callable[[asyncio.TaskGroup], Awaitable[None]]
 
 class StartError(Exception):
     """The node cannot start; the message says which address, file or limit is in the way and what to do."""
+
+
+class RemovedError(Exception):
+    """The node was taken out of its cluster while it was away, and has stopped; the message says how it goes on."""
 
 
 class Service(Protocol):
@@ -109,6 +114,7 @@ class Broker:
             terms=terms_of(configuration),
             client_state=self._client_state,
             phase=lambda: self.phases.current.value,
+            removed=self._was_removed,
             looked=self._cluster_changed,
         )
         self.readiness = Readiness(
@@ -121,6 +127,7 @@ class Broker:
         )
         self._is_clustered = False
         self._is_split = False
+        self._removal: RemovedError | None = None
         self.http_states: dict[str, str] = {}
         """HTTP listener -> running or not_running, kept by the service that serves them."""
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
@@ -141,9 +148,10 @@ class Broker:
     async def run(self) -> None:
         """The whole life of the node; returns when it has stopped as asked.
 
-        Raises `StartError` or `DataDirectoryError` when it cannot start; what had been started is stopped then.
+        Raises `StartError` or `DataDirectoryError` when it cannot start; what had been started is stopped then. Raises
+        `RemovedError` when it stopped since it is in its cluster no more.
         """
-        failure: StartError | None = None
+        failure: StartError | RemovedError | None = None
         with held(self.data_directory) as private:
             if not private:
                 _log.warning("other users can look into the data directory: chmod 700 it", path=self.data_directory)
@@ -160,6 +168,7 @@ class Broker:
                     for service in self._running:
                         service.cancel()
         self._enter(Phase.STOPPED)
+        failure = failure or self._removal
         if failure is not None:
             raise failure
 
@@ -275,11 +284,40 @@ class Broker:
         self._is_split = not self.readiness.is_ready
         self.engine.set_netsplit(why_not)
 
+    def _was_removed(self, told_by: str) -> None:
+        """Others have taken over what this node has: it must not go on beside them."""
+        if self._removal is not None:
+            return
+        online, offline = self.engine.session_count()
+        values = self._values()
+        counts = {
+            "sessions": online + offline,
+            "messages": int(values.get("queue_messages", 0)),
+            "retained": int(values.get("retain_messages", 0)),
+        }
+        try:
+            note_removal(self.data_directory, told_by=told_by, **counts)
+        except OSError as error:
+            _log.error(
+                "this node was taken out of its cluster while it was away, and cannot note that: it goes on alone",
+                told_by=told_by,
+                reason=str(error),
+            )
+            return
+        self._removal = RemovedError(
+            f"{self.node_name} was taken out of its cluster while it was away ({told_by} says so), and has stopped. "
+            "Its next start puts what it has away, beside the store, and begins empty; then it may join again"
+        )
+        _log.error("this node was taken out of its cluster while it was away: it stops", told_by=told_by, **counts)
+        self.request_stop("taken out of the cluster")
+
+    def _values(self) -> dict[str, float]:
+        return {row.name: row.value for row in aggregated(self.metrics.snapshot())}
+
     def _client_state(self) -> str:
         """What there is of clients on this node, in words."""
         online, offline = self.engine.session_count()
-        values = {row.name: row.value for row in aggregated(self.metrics.snapshot())}
-        counts = {"sessions": online + offline, "retained messages": values.get("retain_messages", 0)}
+        counts = {"sessions": online + offline, "retained messages": self._values().get("retain_messages", 0)}
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:

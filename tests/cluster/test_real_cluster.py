@@ -6,10 +6,11 @@ import signal
 import pytest
 
 from broker_process import BrokerError
-from cluster.clients import StartNode, metric
+from cluster.clients import Connect, StartNode, clients_of, metric
 from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 from protocol.client import Network
 from protocol.marks import V5
+from strogoff.cli.exit_codes import ExitCode
 
 
 @pytest.fixture
@@ -72,9 +73,41 @@ def test_a_node_that_was_taken_out_while_it_was_away_learns_of_it(three: tuple[C
     eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
     assert one.broker.admin("cluster", "leave", f"node={last.name}").strip() == "Done"
     eventually(lambda: one.sees(two) and two.sees(one), "the others know")
-    last.broker.start()
-    last.broker.await_log("this node is no member of its cluster any more")
+    last.broker.launch()
+    assert last.broker.await_end() == ExitCode.REMOVED
+    last.broker.await_log("was taken out of its cluster while it was away")
     assert one.sees(two)
+
+
+def test_a_node_that_was_taken_out_puts_its_state_away_and_may_join_again(
+    three: tuple[ClusterNode, ...], connect: Connect
+) -> None:
+    one, two, last = three
+    publisher = connect(last)
+    connect(last, "lasting").subscribe("t", qos=1)
+    publisher.publish("kept", b"x", qos=1, retain=True)
+    eventually(lambda: metric(one, "cluster_session_records") == 1, "the others know of the session")
+    last.broker.kill()
+    eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
+    assert one.broker.admin("cluster", "leave", f"node={last.name}").strip() == "Done"
+    one.broker.admin("retain", "delete", "--topic=kept")
+    eventually(lambda: one.sees(two) and two.sees(one), "the others know")
+    last.broker.launch()
+    assert last.broker.await_end() == ExitCode.REMOVED
+    last.broker.start()
+    last.broker.await_log("begins empty and alone")
+    assert last.links() == {last.name: "self"}
+    assert metric(last, "retain_messages") == 0
+    assert not clients_of(last)
+    (away,) = last.broker.data_directory.glob("store.removed-*")
+    assert list(away.glob("*.log"))
+    assert last.join(one) == "Done"
+    eventually(lambda: one.sees(two, last) and last.sees(one, two), "it is a member again")
+    # What was deleted meanwhile has not come back with it.
+    assert metric(last, "retain_messages") == metric(one, "retain_messages") == 0
+    last.broker.stop()
+    last.broker.start()
+    eventually(lambda: last.sees(one, two), "it stays one")
 
 
 def test_the_others_join_and_leave_while_one_is_down(started: StartNode) -> None:

@@ -196,6 +196,11 @@ impl Peers {
         self.shared.set_peers(peers, is_joining_allowed)
     }
 
+    /// Tells these, by their names and data directories, that they were taken out of the cluster for good.
+    pub fn set_removed(&self, removed: Vec<(Arc<str>, Incarnation)>) {
+        self.shared.set_removed(removed);
+    }
+
     // -- links --------------------------------------------------------------------------------------------------
 
     /// The peer at a place. A name keeps its place as long as the process lives.

@@ -30,10 +30,12 @@ pub enum RefusalCode {
     NameTaken = 12,
     /// The certificate is of another host.
     Certificate = 13,
+    /// Of this cluster, with a data directory that was taken out of it for good.
+    Removed = 14,
 }
 
 impl RefusalCode {
-    const ALL: [(Self, &'static str); 13] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Version, "version"),
         (Self::Secret, "secret"),
         (Self::Busy, "busy"),
@@ -47,6 +49,7 @@ impl RefusalCode {
         (Self::JoiningClosed, "joining_closed"),
         (Self::NameTaken, "name_taken"),
         (Self::Certificate, "certificate"),
+        (Self::Removed, "removed"),
     ];
 
     /// The kind of a number, if there is one.

@@ -1,6 +1,6 @@
 //! Who may come in: the table by which a node judges a proven hello. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::hello::Hello;
@@ -23,13 +23,26 @@ pub enum Standing {
 pub struct Roster {
     /// Incarnations by name; none: any.
     peers: HashMap<Arc<str>, Option<Incarnation>>,
+    /// Data directories that were taken out of the cluster. Whoever joins again has another one.
+    removed: HashSet<(Arc<str>, Incarnation)>,
     is_joining_allowed: bool,
 }
 
 impl Roster {
     /// A table of names with the incarnations that are expected of them.
     pub fn new(peers: impl IntoIterator<Item = (Arc<str>, Option<Incarnation>)>, is_joining_allowed: bool) -> Self {
-        Self { peers: peers.into_iter().collect(), is_joining_allowed }
+        Self { peers: peers.into_iter().collect(), is_joining_allowed, ..Self::default() }
+    }
+
+    /// The same table, with nodes that were taken out of the cluster.
+    #[must_use]
+    pub fn with_removed(self, removed: impl IntoIterator<Item = (Arc<str>, Incarnation)>) -> Self {
+        Self { removed: removed.into_iter().collect(), ..self }
+    }
+
+    /// The nodes that were taken out.
+    pub fn removed(&self) -> impl Iterator<Item = &(Arc<str>, Incarnation)> {
+        self.removed.iter()
     }
 
     /// What a node that has proved to know the secret may do here.
@@ -70,6 +83,10 @@ impl Roster {
                 ),
             )),
             Some(_) => Ok(Standing::Member),
+            None if self.removed.contains(&(Arc::clone(name), hello.node.incarnation)) => Err(Refusal::new(
+                RefusalCode::Removed,
+                format!("{name} was taken out of the cluster of {own_name} while it was away"),
+            )),
             None => Err(Refusal::new(
                 RefusalCode::NotAMember,
                 format!("{name} is not, or no longer, a member of the cluster of {own_name}: let it join again"),

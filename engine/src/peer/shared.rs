@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::driver::{self, WAKER};
 use super::handshake::Greeter;
 use super::hello::{Hello, Nonce};
-use super::identity::Identity;
+use super::identity::{Identity, Incarnation};
 use super::inbox::LINK_SPACING;
 use super::link::{Arrived, Mail, PeerConfig, PeerLink};
 use super::options::LinkOptions;
@@ -111,8 +111,9 @@ impl Shared {
     /// Dials these and nobody else. Links that are there and stay are not disturbed.
     pub(super) fn set_peers(self: &Arc<Self>, peers: Vec<PeerConfig>, is_joining_allowed: bool) -> io::Result<()> {
         let named = peers.iter().map(|peer| (Arc::clone(&peer.name), peer.incarnation));
-        let roster = Roster::new(named, is_joining_allowed);
         let mut table = self.table.lock();
+        let removed = self.roster.load().removed().cloned().collect::<Vec<_>>();
+        let roster = Roster::new(named, is_joining_allowed).with_removed(removed);
         let new_names = peers.iter().filter(|peer| !table.places.contains_key(&peer.name)).count();
         if table.places.len() + new_names > PEERS_MAX {
             return Err(io::Error::other(format!("a process can have {PEERS_MAX} peers in its life at most")));
@@ -141,6 +142,12 @@ impl Shared {
         }
         self.publish_slots(&table);
         Ok(())
+    }
+
+    pub(super) fn set_removed(&self, removed: Vec<(Arc<str>, Incarnation)>) {
+        let _table = self.table.lock();
+        let roster = Roster::clone(&self.roster.load()).with_removed(removed);
+        self.roster.store(Arc::new(roster));
     }
 
     fn publish_slots(&self, table: &Table) {

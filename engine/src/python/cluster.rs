@@ -314,6 +314,14 @@ impl Cluster {
         Ok(())
     }
 
+    pub fn set_removed(&self, removed: Vec<(String, Vec<u8>)>) -> PyResult<()> {
+        let read = |(name, bytes): (String, Vec<u8>)| {
+            Ok((name.as_str().into(), Incarnation(read_bytes("incarnation", &bytes)?)))
+        };
+        self.peers()?.set_removed(removed.into_iter().map(read).collect::<PyResult<Vec<_>>>()?);
+        Ok(())
+    }
+
     pub fn infos(&self, py: Python<'_>) -> PyResult<Vec<PeerInfo>> {
         let links = self.peers.get().map(Peers::links).unwrap_or_default();
         let mut infos: Vec<peer::PeerInfo> = links.iter().map(|link| link.info()).collect();

@@ -60,6 +60,10 @@ impl Engine {
         self.cluster.set_tls(tls)
     }
 
+    fn set_removed_peers(&self, removed: Vec<(String, Vec<u8>)>) -> PyResult<()> {
+        self.cluster.set_removed(removed)
+    }
+
     #[pyo3(signature = (peers, *, joining=false))]
     fn set_peers(&self, peers: &Bound<'_, PyAny>, joining: bool) -> PyResult<()> {
         self.cluster.set_peers(&self.node, peers, joining)

@@ -18,5 +18,7 @@ class ExitCode(enum.IntEnum):
     """The configuration has errors."""
     START_FAILED = 4
     """The node cannot start: an address or the data directory is in use, the store is damaged, the system refuses."""
+    REMOVED = 5
+    """The node was taken out of its cluster while it was away. Its next start puts its state away and begins empty."""
     FORCED = 130
     """A second signal ended the node before its orderly stop was done."""

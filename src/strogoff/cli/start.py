@@ -12,7 +12,7 @@ from strogoff import version
 from strogoff.admin.commands import build_registry
 from strogoff.admin.render import printable
 from strogoff.admin.server import AdminServer
-from strogoff.broker import Broker, StartError, raise_descriptor_limit
+from strogoff.broker import Broker, RemovedError, StartError, raise_descriptor_limit
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, Configuration, NoteKind, load
 from strogoff.data_directory import DataDirectoryError
@@ -32,7 +32,8 @@ Without a configuration the broker listens on 127.0.0.1:1883 only, lets anonymou
 data under ./data. SIGTERM or SIGINT (Ctrl-C) stop it in an orderly way, a second SIGINT at once.
 
 exit codes: 0 stopped as asked, 2 command line not understood, 3 configuration has errors, 4 cannot start (an address or
-the data directory is in use, the store is damaged, ...), 130 stopped by force
+the data directory is in use, the store is damaged, ...), 5 taken out of its cluster while it was away (the next start
+begins empty), 130 stopped by force
 """
 
 _log = get_logger("start")
@@ -74,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _failed(error, ExitCode.START_FAILED)
     except _RefusedError as error:
         return _failed(error, ExitCode.CONFIGURATION)
+    except RemovedError as error:
+        return _failed(error, ExitCode.REMOVED)
     return ExitCode.OK
 
 
@@ -88,7 +91,9 @@ def _failed(error: Exception, code: ExitCode) -> ExitCode:
 
 
 def _serve(configuration: Configuration, writer: LogWriter) -> None:
-    """Run the broker until it is asked to stop. Raises `StartError`, `DataDirectoryError`, `_RefusedError`, logged."""
+    """Run the broker until it is asked to stop. Raises `StartError`, `DataDirectoryError`, `_RefusedError`,
+    `RemovedError`, logged.
+    """
     _tell(configuration)
     raise_descriptor_limit(_connections_max(configuration))
     try:

@@ -98,7 +98,8 @@ _NEVER_UP: Final = _LinkState("down", 0.0, "")
 class ClusterNode:
     """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing.
 
-    `phase`: the one that the node is in. `looked`: called when members, or who of them can be reached, may have
+    `phase`: the one that the node is in. `removed`: called with the name of the member that says so when this node was
+    taken out of the cluster while it was away. `looked`: called when members, or who of them can be reached, may have
     changed.
     """
 
@@ -110,6 +111,7 @@ class ClusterNode:
         terms: Terms,
         client_state: Callable[[], str],
         phase: Callable[[], str],
+        removed: Callable[[str], None],
         looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
@@ -118,6 +120,7 @@ class ClusterNode:
         self._terms = terms
         self._client_state = client_state
         self._phase = phase
+        self._removed = removed
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
         self.certificates = LinkCertificates(engine, terms.listeners)
         """Those of the links."""
@@ -142,7 +145,7 @@ class ClusterNode:
         """
         rows = await asyncio.to_thread(self._rows)
         self._identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
-        hooks = Hooks(self._send_metadata, self._was_removed, self._has_lost_history)
+        hooks = Hooks(self._send_metadata, lambda actor: self._is_not_known(actor.name), self._has_lost_history)
         self._metadata = SwcStore(
             self._engine,
             actor=self._identity.actor,
@@ -603,6 +606,8 @@ class ClusterNode:
 
     def _follow_members(self) -> None:
         """Let the links and the metadata be those of the members."""
+        removed = [member for member in self._members.values() if member.is_removed]
+        self._engine.set_removed_peers([(member.name, incarnation_bytes(member.incarnation)) for member in removed])
         members = [member for member in self._members.values() if not member.is_removed]
         others = [member for member in members if member.name != self._name]
         self._engine.set_peers(
@@ -625,19 +630,23 @@ class ClusterNode:
             del self._states[name]
         self._looked()
 
-    def _was_removed(self, peer: Actor) -> None:
-        self._tell_removal(peer.name)
-
-    def _tell_removal(self, peer: str) -> None:
-        knew, self._knows_removal = self._knows_removal, True
+    def _is_not_known(self, peer: str) -> None:
+        """A member does not know this node as one: it is taken out, or that member has not heard yet that it joined."""
+        if not self._knows_removal and not self._is_leaving:
+            _log.warning(
+                "a member does not know this node as one. If it goes on, this node was taken out: take its data out of "
+                "the way (strogoff store backup, then an empty data directory) and join again",
+                told_by=peer,
+            )
+        self._knows_removal = True
         self._changed.set()
-        if knew or self._is_leaving:
-            return
-        _log.error(
-            "this node is no member of its cluster any more: it was taken out while it was away. Its data stays; take "
-            "it out of the way (strogoff store backup, then an empty data directory) and join again",
-            told_by=peer,
-        )
+
+    def _is_removed(self, peer: str) -> None:
+        """A member says that this node, with this data directory, was taken out for good."""
+        self._knows_removal = True
+        self._changed.set()
+        if not self._is_leaving:
+            self._removed(peer)
 
     def _has_lost_history(self) -> None:
         _log.error("the store of this node has lost writes that others have seen: start the node again")
@@ -698,8 +707,10 @@ class ClusterNode:
             self.sessions.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
-        if event.refusal == "not_a_member" and member is not None:
-            self._tell_removal(event.peer)
+        if event.refusal == "not_a_member":
+            self._is_not_known(event.peer)
+        elif event.refusal == "removed" and member is not None:
+            self._is_removed(event.peer)
         self._changed.set()
         self._looked()
 

@@ -13,6 +13,7 @@ from strogoff import _engine, version
 from strogoff.observe.logging import get_logger
 from strogoff.store.archive import BackupError, Manifest, Watch, write_backup
 from strogoff.store.files import is_empty, readable_size, store_of
+from strogoff.store.putting_away import put_away
 from strogoff.store.restoring import unfinished_restore
 
 __all__ = ["NodeStore", "StoreCareError", "origin_of"]
@@ -41,6 +42,7 @@ class NodeStore:
 
         Raises `StoreError`, and `OSError` when the directory cannot be made.
         """
+        self._put_away()
         if reason := unfinished_restore(self._data_directory):
             raise _engine.StoreError(reason)
         is_new = is_empty(self.directory)
@@ -60,6 +62,21 @@ class NodeStore:
             retained=found.retained,
             size=readable_size(found.bytes),
             took_ms=found.duration_ms,
+        )
+
+    def _put_away(self) -> None:
+        found = put_away(self._data_directory)
+        if found is None:
+            return
+        path, removal = found
+        _log.notice(
+            "this node was taken out of its cluster while it was away: what it had is put away, and it begins empty "
+            "and alone; it may join again (vmq-admin cluster join)",
+            path=path,
+            told_by=removal.told_by,
+            sessions=removal.sessions,
+            messages=removal.messages,
+            retained=removal.retained,
         )
 
     async def backup(self, destination: Path, watch: Watch) -> Manifest:

@@ -16,6 +16,7 @@ struct Meeting {
     versions: (Versions, Versions),
     bindings: (Vec<u8>, Vec<u8>),
     members: Vec<(&'static str, Option<Incarnation>)>,
+    removed: Vec<(&'static str, Incarnation)>,
     is_joining_allowed: bool,
 }
 
@@ -29,6 +30,7 @@ impl Meeting {
             versions: (VERSIONS, VERSIONS),
             bindings: (Vec::new(), Vec::new()),
             members: vec![("a@h", None)],
+            removed: Vec::new(),
             is_joining_allowed: false,
         }
     }
@@ -38,6 +40,7 @@ impl Meeting {
             self.members.iter().map(|(name, incarnation)| ((*name).into(), *incarnation)),
             self.is_joining_allowed,
         )
+        .with_removed(self.removed.iter().map(|(name, incarnation)| ((*name).into(), *incarnation)))
     }
 
     fn begin(&self) -> (Dialler, Vec<u8>, Greeter) {
@@ -114,6 +117,22 @@ fn whoever_was_removed_learns_it() {
     // Even while others may join: the node believes to be a member, and must know that it is not.
     meeting.is_joining_allowed = true;
     assert_eq!(meeting.refusal().code, RefusalCode::NotAMember);
+}
+
+#[test]
+fn whoever_was_removed_for_good_learns_that_and_whoever_joins_anew_does_not() {
+    let mut meeting = Meeting::new();
+    meeting.members = vec![("c@h", None)];
+    meeting.removed = vec![("a@h", incarnation("a@h")), ("b@h", Incarnation([1; 16]))];
+    let refusal = meeting.refusal();
+    assert_eq!(refusal.code, RefusalCode::Removed);
+    assert!(refusal.text.contains("a@h was taken out"), "{refusal}");
+    // A member that has not heard of the new one yet knows only that the old data directory is gone.
+    meeting.removed = vec![("a@h", Incarnation([1; 16]))];
+    assert_eq!(meeting.refusal().code, RefusalCode::NotAMember);
+    meeting.members = vec![("a@h", None)];
+    meeting.removed = vec![("a@h", incarnation("a@h"))];
+    assert!(meeting.hold().is_ok());
 }
 
 #[test]

@@ -1,0 +1,73 @@
+"""A node that was taken out of its cluster while it was away: its state is put away at its next start, never deleted.
+
+What it has was taken over by others, and has gone on there. So it must not come back as if it were current, and it may
+be all that there is of some messages.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from strogoff.store.archive import sync_directory
+from strogoff.store.files import store_of
+
+__all__ = ["Removal", "note_removal", "put_away"]
+
+NOTE_NAME: Final = "removed-from-cluster.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was known when the node learnt that it was taken out. `at`: ISO 8601 in UTC."""
+
+    told_by: str
+    at: str
+    sessions: int
+    messages: int
+    retained: int
+
+
+def note_removal(data_directory: Path, *, told_by: str, sessions: int, messages: int, retained: int) -> None:
+    """Have the state put away at the next start. Raises `OSError`."""
+    at = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    note = data_directory / NOTE_NAME
+    partial = note.with_suffix(".partial")
+    with partial.open("w") as file:
+        json.dump(asdict(Removal(told_by, at, sessions, messages, retained)), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(note)
+    sync_directory(data_directory)
+
+
+def put_away(data_directory: Path) -> tuple[Path, Removal] | None:
+    """Put the store of a node that was taken out beside its place; where, and what is known of it. Raises `OSError`."""
+    note = data_directory / NOTE_NAME
+    try:
+        text = note.read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        removal = Removal(**json.loads(text))
+    except (ValueError, TypeError):
+        # That it is there says all that matters.
+        removal = Removal("", "unknown", 0, 0, 0)
+    store = store_of(data_directory)
+    away = _free_name(store.with_name(f"{store.name}.removed-{removal.at}"))
+    # A crash between the two finds no store the next time.
+    with contextlib.suppress(FileNotFoundError):
+        store.rename(away)
+    sync_directory(data_directory)
+    note.unlink()
+    return away, removal
+
+
+def _free_name(path: Path) -> Path:
+    candidate, number = path, 1
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate

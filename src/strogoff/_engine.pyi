@@ -536,10 +536,6 @@ class Engine:
         noted, so that all have to be read anew.
         """
 
-    @property
-    def own_origin(self) -> int:
-        """The number of this node in the names of messages; 0 before `start_cluster`."""
-
     def known_retained(self, mountpoint: str, topic: str) -> tuple[int, int, bool, int | None] | None:
         """What is known of a topic: stamp and origin of its retained message, or of what deleted it a short time ago, whether it
         was deleted, and when it expires (Unix time in ms; None: never). None: nothing is known.

@@ -121,7 +121,7 @@ impl Remotes {
     }
 
     /// The number of this node, see [`MessageId::origin_of`].
-    pub fn own_origin(&self) -> u32 {
+    pub(super) fn own_origin(&self) -> u32 {
         self.own_origin.load(Ordering::Relaxed)
     }
 

@@ -28,11 +28,6 @@ impl Engine {
         (told.collect(), is_overflown)
     }
 
-    #[getter]
-    fn own_origin(&self) -> u32 {
-        self.node.remotes.own_origin()
-    }
-
     fn known_retained(&self, mountpoint: &str, topic: &str) -> Option<KnownTuple> {
         let known = self.node.known_retained(mountpoint, topic)?;
         let MessageId { stamp, origin } = known.message_id;

@@ -94,7 +94,7 @@ def cluster(*names: str) -> Iterator[list[Node]]:
         for node in nodes[1:]:
             node.admin("cluster", "join", f"discovery-node={nodes[0].name}:{nodes[0].peer_port}")
         for node in nodes:
-            until(lambda node=node: node.admin("cluster", "show").count("reachable") == len(nodes) - 1)  # type: ignore[misc]
+            until(lambda node=node: node.metric("cluster_members_reachable") == len(nodes))  # type: ignore[misc]
         yield nodes
 
 

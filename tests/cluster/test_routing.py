@@ -13,6 +13,7 @@ from protocol.client import Client
 from protocol.marks import V5
 from protocol.requests import Filter, publish
 from protocol.wire import Property
+from strogoff.cli.exit_codes import ExitCode
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -406,4 +407,6 @@ def test_a_node_that_is_taken_out_gets_nothing_more(started: StartNode, connect:
     assert publisher.publish("a", b"kept", qos=1) == 0
     one.broker.admin("cluster", "leave", f"node={two.name}")
     assert publisher.publish("a", b"for nobody", qos=1) == 0x10
-    two.broker.start()
+    two.broker.launch()
+    assert two.broker.await_end() == ExitCode.REMOVED
+    assert publisher.publish("a", b"for nobody", qos=1) == 0x10

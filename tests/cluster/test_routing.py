@@ -239,16 +239,13 @@ def test_a_node_that_has_just_started_knows_what_nodes_that_are_away_subscribe_t
     assert connect(two, "lasting").receive(timeout=15).payload == b"waits"
 
 
-@pytest.mark.xfail(
-    reason="the packet identifier is written down before the other node has the message, so the repeat is not passed on"
-)
 def test_a_qos_2_message_sent_again_after_a_crash_reaches_the_node_that_had_not_taken_it(
     started: StartNode, connect: Connect
 ) -> None:
     one, two = clustered(started, "one", "two")
-    subscriber = connect(two, "lasting")
+    subscriber, here = connect(two, "lasting"), connect(one, "here")
     subscriber.subscribe("k", qos=2)
-    connect(one, "here").subscribe("k", qos=2)
+    here.subscribe("k", qos=2)
     await_route(connect(one), subscriber, "k")
     publisher = connect(one, "sender")
     with stopped(two):
@@ -259,9 +256,38 @@ def test_a_qos_2_message_sent_again_after_a_crash_reaches_the_node_that_had_not_
         two.broker.start()
     one.broker.start()
     eventually(lambda: one.sees(two), "it is back")
-    publisher = connect(one, "sender")
+    publisher, subscriber, here = connect(one, "sender"), connect(two, "lasting"), connect(one, "here")
     assert publisher.publish("k", b"held", qos=2, dup=True, packet_id=1) == 0
-    assert connect(two, "lasting").receive(timeout=3).payload == b"held"
+    assert publisher.publish("k", b"next", qos=2) == 0
+    for client in (subscriber, here):
+        assert client.receive_payloads(2) == [b"held", b"next"]
+
+
+@pytest.mark.parametrize("dies_too", [False, True], ids=["the other lives", "the other dies too"])
+def test_a_qos_2_message_sent_again_after_a_crash_does_not_come_twice_to_a_node_that_had_taken_it(
+    started: StartNode, connect: Connect, dies_too: bool
+) -> None:
+    one, two = clustered(started, "one", "two")
+    subscriber = connect(two, "lasting")
+    subscriber.subscribe("k", qos=2)
+    publisher = connect(one, "sender")
+    await_route(publisher, subscriber, "k")
+    subscriber.close()
+    publisher.send(publish(V5, "k", b"once", qos=2, packet_id=1))
+    publisher.expect(Pubrec)
+    one.broker.kill()
+    if dies_too:
+        two.broker.kill()
+        two.broker.start()
+    one.broker.start()
+    eventually(lambda: one.sees(two), "it is back")
+    publisher = connect(one, "sender")
+    # As if PUBREC had not arrived.
+    assert publisher.publish("k", b"once", qos=2, dup=True, packet_id=1) == 0
+    assert publisher.publish("k", b"next", qos=2) == 0
+    subscriber = connect(two, "lasting")
+    assert subscriber.receive_payloads(2) == [b"once", b"next"]
+    subscriber.barrier()
 
 
 def test_one_dead_node_holds_nobody_up(started: StartNode, connect: Connect) -> None:

@@ -11,10 +11,10 @@ use crate::hooks::Identity;
 use crate::message::{Head, Message, MessageId, Place, Publication};
 use crate::metrics::Counter;
 use crate::peer::Groups;
-use crate::protocol::{Context, FrameCache, Outgoing};
+use crate::protocol::{Context, FrameCache, Outgoing, Unreleased};
 use crate::routing::{Choice, Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
 use crate::settings::{DeliverMode, PublishAck};
-use crate::store::{QueueId, Refusal, SegmentNo};
+use crate::store::{QueueId, ReceivedId, Refusal, SegmentNo};
 
 use super::forwarding::{Awaiting, Outward};
 use super::writing::{Beside, Letter, Progress, Ways, planned_qos};
@@ -40,9 +40,11 @@ struct Item {
     message: Option<Message>,
     /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
     received: Option<(QueueId, u16)>,
+    /// It was handed to receivers on this node before, and is for other nodes alone.
+    is_repeat: bool,
     /// Of a message from another node: how many of its batch that count have come with it.
     ordinal: u32,
-    /// Of a message from another node: which it is.
+    /// Of a message from another node, and of a repeat: which it is.
     message_id: MessageId,
 }
 
@@ -51,8 +53,8 @@ struct Item {
 pub struct Promise {
     /// Somebody waits for an acknowledgement: what cannot be kept is refused. Otherwise it goes on in memory.
     pub is_awaited: bool,
-    /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
-    pub received: Option<(QueueId, u16)>,
+    /// It is of QoS 2, and its publisher's session is kept.
+    pub unreleased: Option<Unreleased>,
 }
 
 /// What became of a message that was routed.
@@ -179,12 +181,8 @@ impl Batch {
     }
 
     /// Takes out the identifiers of QoS 2 messages of a queue that were written down, each with its segment.
-    pub fn take_received(&mut self, queue: QueueId) -> impl Iterator<Item = (u16, SegmentNo)> {
-        self.beside
-            .received
-            .drain(..)
-            .filter(move |place| place.queue == queue)
-            .map(|place| (place.packet_id, place.segment))
+    pub fn take_received(&mut self, queue: QueueId) -> impl Iterator<Item = (ReceivedId, SegmentNo)> {
+        self.beside.received.drain(..).filter(move |place| place.queue == queue).map(|place| (place.id, place.segment))
     }
 
     /// Whether no message waits to be handed over.
@@ -235,13 +233,16 @@ impl Batch {
         promise: Promise,
     ) -> Noted {
         let publication = outgoing.publication;
-        let route = self.route(node, input, mountpoint, &publication);
+        let repeats = promise.unreleased.and_then(|unreleased| unreleased.repeats);
+        let is_repeat = repeats.is_some();
+        let route = self.route(node, input, mountpoint, &publication, is_repeat);
         let found = &self.routes[route];
         let matches = found.targets.len() + found.groups.len();
         let nodes = self.nodes.get(route).map_or(0, |nodes| *nodes as usize);
         let head = publication.head;
-        let received = promise.received;
-        let is_written = received.is_some() || head.retain || is_kept_for(found, &head, cx);
+        let unreleased = promise.unreleased.filter(|_| !is_repeat);
+        let received = unreleased.map(|unreleased| (unreleased.queue, unreleased.packet_id));
+        let is_written = !is_repeat && (received.is_some() || head.retain || is_kept_for(found, &head, cx));
         if is_written {
             let bytes = publication.span.len() + RECORD_BYTES + TARGET_BYTES * matches;
             if head.qos > 0
@@ -254,8 +255,8 @@ impl Batch {
             self.bytes_to_write += bytes;
             self.needs_store = true;
         }
-        if matches == 0 && !is_written {
-            return Noted::Taken { has_subscribers: false };
+        if matches == 0 && !is_written && !(is_repeat && head.retain) {
+            return Noted::Taken { has_subscribers: is_repeat };
         }
         self.routes_used = self.routes_used.max(route + 1);
         let offset = (publication.span.as_ptr() as usize).wrapping_sub(input.as_ptr() as usize);
@@ -274,8 +275,9 @@ impl Batch {
             route,
             message: outgoing.message.take(),
             received,
+            is_repeat,
             ordinal: self.ordinal,
-            message_id: self.message_id,
+            message_id: repeats.map_or(self.message_id, |stamp| node.remotes.own_message_id(stamp)),
         });
         cx.tally.add(Counter::RouterMatchesLocal, (matches - nodes) as u64);
         self.needs_nodes |= head.qos > 0
@@ -283,12 +285,21 @@ impl Batch {
             && !self.is_from_peer
             && node.remotes.has_any()
             && cx.settings.publish_ack == PublishAck::Peers;
-        Noted::Taken { has_subscribers: matches > 0 }
+        Noted::Taken { has_subscribers: matches > 0 || is_repeat }
     }
 
-    /// The route of a message: the one of the message before it when the topics agree.
-    fn route(&mut self, node: &Node, input: &[u8], mountpoint: &Arc<str>, publication: &Publication<'_>) -> usize {
-        if let Some(last) = self.items.last() {
+    /// The route of a message: the one of the message before it when the topics agree. A repeat goes to other nodes alone.
+    fn route(
+        &mut self,
+        node: &Node,
+        input: &[u8],
+        mountpoint: &Arc<str>,
+        publication: &Publication<'_>,
+        is_repeat: bool,
+    ) -> usize {
+        if let Some(last) = self.items.last()
+            && last.is_repeat == is_repeat
+        {
             let span = if last.is_in_arena { &self.arena[last.start..] } else { &input[last.start..] };
             let is_same_topic = &span[..last.head.layout.topic_len as usize] == publication.topic();
             if is_same_topic && *self.mountpoints[last.route] == **mountpoint {
@@ -320,7 +331,10 @@ impl Batch {
                 self.wanted_groups.iter().any(|(name, filter)| **name == *group.name() && **filter == *group.filter())
             };
             route.groups.retain(|group| is_wanted(group));
-        } else if node.remotes.has_any() {
+        } else if node.remotes.has_any() || is_repeat {
+            if is_repeat {
+                route.targets.retain(|target| target.subscriber.peer_link().is_some());
+            }
             let nodes = route.targets.iter().filter(|target| target.subscriber.peer_link().is_some()).count();
             self.nodes.resize(self.routes.len(), 0);
             self.nodes[place] = nodes as u32;
@@ -349,8 +363,8 @@ impl Batch {
                 let span = &source[item.start..item.start + item.len];
                 let publication = Publication { head: item.head, span };
                 let outgoing = Outgoing { publication, message: item.message, place: Place::NONE };
-                let Item { route, received, ordinal, message_id, .. } = item;
-                Letter { outgoing, route, received, ordinal, message_id }
+                let Item { route, received, is_repeat, ordinal, message_id, .. } = item;
+                Letter { outgoing, route, received, is_repeat, ordinal, message_id }
             })
             .collect();
         let mut unwritten: Option<Unwritten> = None;
@@ -438,6 +452,8 @@ impl Batch {
                     let delivery = Delivery::of(options);
                     self.hand_over(node, cx, &subscriber, |_| Some(&delivery), run, None);
                 }
+                // The member that it was for is on this node, and has it.
+                None if run.first().is_some_and(|letter| letter.is_repeat) => {}
                 None => cx.tally.add(Counter::QueueMessageDrop, 1),
             }
         }
@@ -446,19 +462,20 @@ impl Batch {
     /// Chooses a member of each shared group for one message.
     fn choose_members(&mut self, cx: &Context, route: &Route<SessionRef>, letter: &Letter<'_>) {
         for group in &route.groups {
-            let chosen = self.choose_member(cx, group, letter.outgoing.publication.head.origin);
+            let chosen = self.choose_member(cx, group, letter);
             self.chosen.push(chosen);
         }
     }
 
-    fn choose_member(&mut self, cx: &Context, group: &SharedGroup<SessionRef>, origin: u64) -> Option<Chosen> {
+    fn choose_member(&mut self, cx: &Context, group: &SharedGroup<SessionRef>, letter: &Letter<'_>) -> Option<Chosen> {
+        let origin = letter.outgoing.publication.head.origin;
         // xorshift: even enough to pick a member.
         self.random ^= cx.now | 1;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let policy = cx.settings.shared_subscription_policy;
-        let can_take = |session: &SessionRef| session.can_take(cx);
+        let can_take = |session: &SessionRef| !letter.is_repeat && session.can_take(cx);
         let chosen = if self.is_from_peer {
             group.select(policy, self.random, origin, can_take).map(Choice::Member)
         } else {

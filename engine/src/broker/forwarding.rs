@@ -117,7 +117,7 @@ impl Outward {
         let stamps: SmallVec<[u64; 8]> = run
             .iter_mut()
             .map(|letter| {
-                // One that is retained has its name already.
+                // One that is retained or repeated has its name already, and one that may be repeated.
                 if !letter.message_id.is_some() {
                     letter.message_id = node.remotes.own_message_id(stamp);
                     stamp += 1;
@@ -145,6 +145,7 @@ impl Outward {
                 (is_wanted || is_retained_update).then_some(Forwarded {
                     groups: Groups::Listed(&groups),
                     is_retained_update,
+                    is_repeat: letter.is_repeat,
                     ..Forwarded::routed(mountpoint, publication, *stamp)
                 })
             });

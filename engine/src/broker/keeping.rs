@@ -7,7 +7,7 @@ use crate::message::{Millis, Place};
 use crate::protocol::{Context, Will};
 use crate::queue::{Inflight, InflightState, Pending, Queued};
 use crate::store::{
-    Change, EntrySnapshot, EntryState, Lsn, Owner, QueueId, SegmentNo, SessionRecord, Store, WillRecord,
+    Change, EntrySnapshot, EntryState, Lsn, Owner, QueueId, ReceivedId, SegmentNo, SessionRecord, Store, WillRecord,
 };
 use parking_lot::RwLockReadGuard;
 
@@ -190,7 +190,8 @@ impl Owner for Node {
             state.kept.subscriptions = appended.map_or(0, |appended| appended.segment);
         }
         if is_old(state.kept.received) {
-            let ids: Vec<u16> = state.session.received.kept().collect();
+            let kept = state.session.received.kept();
+            let ids: Vec<ReceivedId> = kept.map(|(packet_id, stamp)| ReceivedId { packet_id, stamp }).collect();
             let appended = (!ids.is_empty()).then(|| store.append_received(queue, &ids));
             state.kept.received = appended.map_or(0, |appended| appended.segment);
         }

@@ -44,6 +44,7 @@ mod retained_tests;
 mod retaining;
 mod router;
 mod session_ref;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod writing;

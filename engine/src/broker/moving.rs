@@ -28,7 +28,7 @@ use crate::queue::{Inflight, InflightState, Pending, Queued, Slot};
 use crate::routing::SubscriptionOptions;
 use crate::settings::QueueType;
 use crate::store::bytes::Malformed;
-use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, Refusal, SessionRecord, Store, Target};
+use crate::store::{Change, EntrySnapshot, EntryState, NewMessage, ReceivedId, Refusal, SessionRecord, Store, Target};
 
 use super::parcel::{Entry, put_entry, put_luggage, put_record, read_entries, read_luggage};
 use super::restoring::restored_will;
@@ -93,7 +93,7 @@ impl Node {
             return None;
         }
         state.moving.get_or_insert_default();
-        let received: Vec<u16> = state.session.received.kept().collect();
+        let received: Vec<u16> = state.session.received.kept().map(|(packet_id, _)| packet_id).collect();
         let subscriptions = state.session.subscriptions.iter().map(|(filter, options)| (&**filter, *options));
         Some(put_luggage(&put_record(&self.session_record(&state)), subscriptions, &received))
     }
@@ -264,8 +264,9 @@ impl Node {
         }
         for packet_id in luggage.received {
             if state.session.received.insert(packet_id) && state.session.is_kept() {
-                state.session.received.note_kept(packet_id);
-                cx.changes.push(Change::Received(packet_id));
+                // It counts as passed on to whoever was to get it.
+                state.session.received.note_kept(packet_id, 0);
+                cx.changes.push(Change::Received(ReceivedId { packet_id, stamp: 0 }));
             }
         }
         self.record(cx, &mut state);
@@ -490,7 +491,14 @@ fn write_entries(store: &Store, queue: u32, entries: &[Entry]) -> Result<Vec<Pla
             positions.push(begin + position);
             let publication = message.publication();
             let targets = &targets[position][..];
-            messages.push(NewMessage { publication, retained_in: None, received: None, targets, place: Place::NONE });
+            messages.push(NewMessage {
+                publication,
+                message_id: MessageId::NONE,
+                retained_in: None,
+                received: None,
+                targets,
+                place: Place::NONE,
+            });
         }
         if !messages.is_empty() {
             store.append_messages(&mut messages)?;

@@ -460,7 +460,7 @@ fn a_batch_that_the_store_has_no_room_for_is_not_taken_and_nobody_gets_any_of_it
     let from = Arc::new(peer_id("a@h", 1));
     disk.fail_writes(u64::MAX);
     let store = b.node.store().unwrap();
-    store.append_changes(0, &[crate::store::Change::Received(1)]);
+    store.append_changes(0, &[crate::store::Change::Received(crate::store::ReceivedId { packet_id: 1, stamp: 0 })]);
     assert!(!store.commit(store.appended()));
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let bytes = batch(&[

@@ -16,13 +16,12 @@ use crate::protocol::{Context, Outgoing};
 use crate::store::Lsn;
 
 use super::events::{Event, Level};
+use super::taken::{RUN_LEN, run_of};
 use super::writing::Progress;
 use super::{Batch, Node, Noted, Promise};
 
 /// Where the store has how far each peer has come.
 const APPLIED_PREFIX: &[u8] = b"peer/applied/";
-/// Incarnation and boot.
-const RUN_LEN: usize = 16 + 8;
 /// The same, sequence number, messages of that batch that are written down, and how many it has.
 const APPLIED_LEN: usize = RUN_LEN + 8 + 4 + 4;
 /// Sets of what threads of peers work with that are kept for later.
@@ -135,6 +134,9 @@ impl Node {
             if is_known || !is_for_here(&message) {
                 continue;
             }
+            if message.is_exactly_once() && !self.remotes.taken.lock().note(from, message.stamp, message.is_repeat) {
+                continue;
+            }
             if is_for_nobody != message.retained_as.is_some() {
                 batch.dispatch(self, cx, input, false);
                 is_for_nobody = message.retained_as.is_some();
@@ -174,7 +176,7 @@ impl Node {
         for message in messages.filter(is_for_here) {
             batch.want_groups(message.groups);
             batch.set_for_nobody(message.retained_as.is_some());
-            let promise = Promise { is_awaited: true, received: None };
+            let promise = Promise { is_awaited: true, unreleased: None };
             let noted = batch.add(self, cx, input, &message.mountpoint.into(), outgoing_of(&message), promise);
             is_refused |= matches!(noted, Noted::Refused(_));
         }
@@ -244,13 +246,6 @@ fn progress_of(from: &PeerId, seq: u64, of: u32) -> Progress {
     let run = run_of(from);
     let value = move |messages: u32| Applied { seq, messages, of }.to_bytes(&run).to_vec();
     Progress { key: applied_key(from), value: Box::new(value), is_written: false }
-}
-
-fn run_of(from: &PeerId) -> [u8; RUN_LEN] {
-    let mut run = [0; RUN_LEN];
-    run[..16].copy_from_slice(&from.incarnation.0);
-    run[16..].copy_from_slice(&from.boot.0);
-    run
 }
 
 /// How far a run of a peer has come.

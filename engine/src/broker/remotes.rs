@@ -18,6 +18,7 @@ use crate::routing::{RemoteMembers, Subscriber, SubscriptionOptions};
 
 use super::interest::RouteKey;
 use super::receiving::{Receipt, ReceivingDesk};
+use super::taken::TakenMessages;
 use super::{Node, Receiver, Router, SessionRef, SubscriberId};
 
 /// Routes that are changed under one lock.
@@ -81,6 +82,8 @@ pub struct Remotes {
     own_origin: AtomicU32,
     /// Batches that this node had begun to write down when it ended, and how many messages of them are there, by the peer.
     pub(super) begun: Mutex<HashMap<Arc<str>, (u64, u32)>>,
+    /// QoS 2 messages of other nodes that came here.
+    pub(super) taken: Mutex<TakenMessages>,
     pub(super) receipts: Mutex<Vec<Receipt>>,
     pub(super) desks: Mutex<Vec<ReceivingDesk>>,
 }
@@ -167,6 +170,9 @@ impl Node {
         self.remotes.ports.store(Arc::new(ports));
         for port in gone {
             self.remotes.overflown.lock().remove(&port.id());
+            if let Some(link) = port.peer_link() {
+                self.remotes.taken.lock().forget(link.name());
+            }
             self.forget_routes(&port, &HashSet::default());
         }
     }

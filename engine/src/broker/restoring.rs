@@ -13,6 +13,7 @@ use crate::store::{
     EntryState, NO_SEGMENT, Recovered, RecoveredEntry, RecoveredSession, SegmentNo, SessionRecord, WillRecord,
 };
 
+use super::taken::TakenMessages;
 use super::{KeptParts, Node, Receiver, RetainedStore, SessionRef, SubscriberId};
 
 impl Node {
@@ -22,6 +23,7 @@ impl Node {
     /// ends of their sessions come when they are due.
     pub fn restore(&self, cx: &mut Context, recovered: Recovered) {
         *self.retained.write() = RetainedStore::restore(recovered.retained);
+        *self.remotes.taken.lock() = TakenMessages::restore(recovered.stamps);
         for session in &recovered.sessions {
             self.restore_session(cx, session);
         }
@@ -34,9 +36,8 @@ impl Node {
         let id = SubscriberId::of(&session.identity);
         session.queue = recovered.queue;
         session.subscriptions = recovered.subscriptions.iter().cloned().collect();
-        for packet_id in &recovered.received {
-            session.received.insert(*packet_id);
-            session.received.note_kept(*packet_id);
+        for id in &recovered.received {
+            session.received.restore(id.packet_id, id.stamp);
         }
         let has_messages = !recovered.waiting.is_empty() || !recovered.window.is_empty();
         if let Some(window) = Inflight::restore(recovered.window.iter().filter_map(delivery)) {

@@ -9,7 +9,7 @@ use crate::message::Millis;
 use crate::peer::PeerLink;
 use crate::protocol::{Context, Session, Will};
 use crate::routing::Subscriber;
-use crate::store::{QueueId, SegmentNo};
+use crate::store::{QueueId, ReceivedId, SegmentNo};
 
 use super::moving::Moving;
 use super::{Link, SubscriberId};
@@ -109,8 +109,8 @@ pub struct KeptParts {
 
 impl SessionState {
     /// The store has an identifier of a QoS 2 message of this session's client.
-    pub fn note_received(&mut self, packet_id: u16, segment: SegmentNo) {
-        if self.session.received.note_kept(packet_id) {
+    pub fn note_received(&mut self, id: ReceivedId, segment: SegmentNo) {
+        if self.session.received.note_kept(id.packet_id, id.stamp) {
             lower(&mut self.kept.received, segment);
         }
     }

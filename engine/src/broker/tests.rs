@@ -17,7 +17,7 @@ use crate::hooks::{Hooks, Identity};
 use crate::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use crate::protocol::connect::{Admission, Registration, admit};
 use crate::protocol::{
-    Connection, Context, Ending, Expiry, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
+    Connection, Context, Ending, Expiry, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step, Unreleased,
 };
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
@@ -44,7 +44,7 @@ struct Desk<'a> {
 }
 
 impl Host for Desk<'_> {
-    fn publish(&mut self, _: &mut Context, _: &Identity, _: Publication<'_>, _: Option<(u32, u16)>) -> Routed {
+    fn publish(&mut self, _: &mut Context, _: &Identity, _: Publication<'_>, _: Option<Unreleased>) -> Routed {
         unreachable!("the client does not publish")
     }
 

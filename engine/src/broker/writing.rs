@@ -13,7 +13,7 @@ use crate::message::{Head, MessageId, Millis, Place, Retained};
 use crate::metrics::Counter;
 use crate::protocol::{Context, Outgoing};
 use crate::routing::{Delivery, Route, Subscriber, SubscriptionOptions};
-use crate::store::{Change, NewMessage, QueueId, Refusal, SegmentNo, Target};
+use crate::store::{Change, NewMessage, QueueId, ReceivedId, Refusal, SegmentNo, Target};
 
 use super::batch::delivery_for;
 use super::retained::RetainedStore;
@@ -30,6 +30,8 @@ pub(super) struct Letter<'a> {
     pub route: usize,
     /// The queue and packet identifier of a QoS 2 message whose publisher's session is kept.
     pub received: Option<(QueueId, u16)>,
+    /// It was handed to receivers on this node before, and is for other nodes alone.
+    pub is_repeat: bool,
     /// Of a message from another node: how many of its batch that count have come with it.
     pub ordinal: u32,
     /// What it is called on all nodes that it goes to.
@@ -61,7 +63,7 @@ pub(super) struct Ways<'w> {
 /// An identifier of a QoS 2 message that was written down, and where.
 pub(super) struct ReceivedPlace {
     pub queue: QueueId,
-    pub packet_id: u16,
+    pub id: ReceivedId,
     pub segment: SegmentNo,
 }
 
@@ -111,8 +113,11 @@ impl Node {
         beside: &mut Beside,
         goes_on: bool,
     ) -> Result<(), Refusal> {
-        let chosen: SmallVec<[(QueueId, Delivery); 2]> =
-            chosen.map(|(session, options)| (session.queue(), Delivery::of(options))).collect();
+        let mut has_chosen_node = false;
+        let chosen: SmallVec<[(QueueId, Delivery); 2]> = chosen
+            .inspect(|(session, _)| has_chosen_node |= session.peer_link().is_some())
+            .map(|(session, options)| (session.queue(), Delivery::of(options)))
+            .collect();
         // Held while both are changed, so that memory and store agree on who was last.
         let has_retained = letters.iter().any(|letter| letter.outgoing.publication.head.retain);
         let mut retained = has_retained.then(|| self.retained.write());
@@ -123,6 +128,9 @@ impl Node {
             }
             None => Vec::new(),
         };
+        if !ways.is_from_peer && self.remotes.has_any() {
+            self.name_what_may_be_repeated(cx, ways.routes, has_chosen_node, letters);
+        }
         let Ways { routes, mountpoints, .. } = ways;
         let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, beside);
         if let Some(retained) = &mut retained
@@ -149,7 +157,7 @@ impl Node {
         }
         let mut found = Route::new();
         let mut last = None;
-        for letter in letters.iter().filter(|letter| letter.outgoing.publication.head.retain) {
+        for letter in letters.iter().filter(|letter| letter.outgoing.publication.head.retain && !letter.is_repeat) {
             if last.replace(letter.route) == Some(letter.route) {
                 continue;
             }
@@ -184,7 +192,7 @@ impl Node {
         let mut decisions = Vec::with_capacity(letters.len());
         for letter in letters {
             let publication = letter.outgoing.publication;
-            if !publication.head.retain {
+            if !publication.head.retain || letter.is_repeat {
                 decisions.push(false);
                 continue;
             }
@@ -215,6 +223,28 @@ impl Node {
         decisions
     }
 
+    /// A QoS 2 message that goes to other nodes gets its name before its packet identifier is written down: if this node ends
+    /// before they have it, its publisher sends it again, and those that have it know it by that name.
+    fn name_what_may_be_repeated(
+        &self,
+        cx: &Context,
+        routes: &[Route<SessionRef>],
+        has_chosen_node: bool,
+        letters: &mut [Letter<'_>],
+    ) {
+        let mut last = None;
+        for letter in letters.iter_mut().filter(|letter| letter.received.is_some() && !letter.message_id.is_some()) {
+            let goes_out = match last {
+                Some((route, goes_out)) if route == letter.route => goes_out,
+                _ => routes[letter.route].targets.iter().any(|target| target.subscriber.peer_link().is_some()),
+            };
+            last = Some((letter.route, goes_out));
+            if goes_out || has_chosen_node {
+                letter.message_id = self.remotes.own_message_id(self.remotes.stamp(self.clock.wall_ms(cx.now)));
+            }
+        }
+    }
+
     fn write_messages(
         &self,
         cx: &Context,
@@ -228,7 +258,7 @@ impl Node {
         let is_refusing = store.refusal().is_some();
         let mut targets: Vec<Target<'_>> = Vec::new();
         let mut plans: Vec<Plan> = Vec::with_capacity(letters.len());
-        let mut receipts: SmallVec<[(QueueId, u16); 8]> = SmallVec::new();
+        let mut receipts: SmallVec<[(QueueId, ReceivedId); 8]> = SmallVec::new();
         for (index, letter) in letters.iter().enumerate() {
             let publication = letter.outgoing.publication;
             if is_refusing && publication.head.qos == 0 {
@@ -240,20 +270,24 @@ impl Node {
             if targets.len() > first || is_retained {
                 plans.push(Plan { letter: index, targets: first..targets.len(), is_retained });
             } else {
-                receipts.extend(letter.received);
+                let id = |packet_id| ReceivedId { packet_id, stamp: letter.message_id.stamp };
+                receipts.extend(letter.received.map(|(queue, packet_id)| (queue, id(packet_id))));
             }
         }
         let mut messages: Vec<NewMessage<'_>> = plans
             .iter()
-            .map(|plan| NewMessage {
-                publication: letters[plan.letter].outgoing.publication,
-                retained_in: plan.is_retained.then(|| {
-                    let letter = &letters[plan.letter];
-                    (&mountpoints[letter.route], letter.message_id)
-                }),
-                received: letters[plan.letter].received,
-                targets: &targets[plan.targets.clone()],
-                place: Place::NONE,
+            .map(|plan| {
+                let letter = &letters[plan.letter];
+                let publication = letter.outgoing.publication;
+                let is_named = plan.is_retained || publication.head.qos == 2;
+                NewMessage {
+                    publication,
+                    message_id: if is_named { letter.message_id } else { MessageId::NONE },
+                    retained_in: plan.is_retained.then(|| &mountpoints[letter.route]),
+                    received: letter.received,
+                    targets: &targets[plan.targets.clone()],
+                    place: Place::NONE,
+                }
             })
             .collect();
         if !messages.is_empty() {
@@ -269,11 +303,16 @@ impl Node {
         let received = &mut beside.received;
         for message in &messages {
             let segment = message.place.segment;
-            received.extend(message.received.map(|(queue, packet_id)| ReceivedPlace { queue, packet_id, segment }));
+            let id = |packet_id| ReceivedId { packet_id, stamp: message.message_id.stamp };
+            received.extend(message.received.map(|(queue, packet_id)| ReceivedPlace {
+                queue,
+                id: id(packet_id),
+                segment,
+            }));
         }
-        for (queue, packet_id) in receipts {
-            let segment = store.append_changes(queue, &[Change::Received(packet_id)]).segment;
-            received.push(ReceivedPlace { queue, packet_id, segment });
+        for (queue, id) in receipts {
+            let segment = store.append_changes(queue, &[Change::Received(id)]).segment;
+            received.push(ReceivedPlace { queue, id, segment });
         }
         let places: Vec<Place> = messages.iter().map(|message| message.place).collect();
         drop(messages);

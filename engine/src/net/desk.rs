@@ -8,9 +8,9 @@ use crate::codec::ReasonCode;
 use crate::hooks::{Hooks, Identity};
 use crate::message::{Millis, Publication, Retained};
 use crate::metrics::Counter;
-use crate::protocol::{Context, Host, Question, Routed};
+use crate::protocol::{Context, Host, Question, Routed, Unreleased};
 use crate::routing::SubscriptionOptions;
-use crate::store::{QueueId, Refusal};
+use crate::store::Refusal;
 
 use super::TICKET_WORKER_SHIFT;
 
@@ -91,9 +91,9 @@ impl Host for Desk<'_> {
         cx: &mut Context,
         publisher: &Identity,
         publication: Publication<'_>,
-        received: Option<(QueueId, u16)>,
+        unreleased: Option<Unreleased>,
     ) -> Routed {
-        let promise = Promise { is_awaited: true, received };
+        let promise = Promise { is_awaited: true, unreleased };
         match self.node.publish(cx, self.batch, self.input, publisher, publication, promise) {
             Noted::Taken { has_subscribers } => Routed::Accepted { has_subscribers },
             Noted::Refused(refusal) => {

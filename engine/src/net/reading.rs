@@ -328,8 +328,8 @@ impl Worker {
         let _handing_over = self.batch.is_binding().then(|| self.node.hand_over_begins());
         let unwritten = self.batch.dispatch(&self.node, &mut self.cx, input, true);
         let mut state = session.lock();
-        for (packet_id, segment) in self.batch.take_received(session.queue()) {
-            state.note_received(packet_id, segment);
+        for (id, segment) in self.batch.take_received(session.queue()) {
+            state.note_received(id, segment);
         }
         let is_ours = state.link.as_ref().is_some_and(|link| link.connection_id == connection_id);
         if let Some(Unwritten { refusal, packet_ids }) = unwritten {

@@ -6,13 +6,15 @@
 //!           topic, properties, payload
 //! ```
 //!
-//! Texts have their length (u16) before them. What stands in brackets is there when its flag is set.
+//! Texts have their length (u16) before them. What stands in brackets is there when its flag is set. A QoS of 3 is that of a
+//! repeat: a message of QoS 2 which may have come from an earlier run of the node that sends it, with the same stamp.
 
 use crate::message::{Head, Layout, MessageId, Millis, NEVER, Publication};
 
 use super::bytes::{Malformed, Reader, put_text};
 
 const QOS: u8 = 0b11;
+const REPEAT: u8 = 3;
 const RETAIN: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
 const DIRECT: u8 = 1 << 4;
@@ -76,6 +78,8 @@ pub struct Forwarded<'a> {
     pub is_retained_update: bool,
     /// It is the retained message of its topic already, under this name, and is handed to nobody.
     pub retained_as: Option<MessageId>,
+    /// It is of QoS 2, and may have come from an earlier run of the node that sends it, with the same stamp.
+    pub is_repeat: bool,
     /// Hybrid logical time of the publish.
     pub stamp: u64,
 }
@@ -83,14 +87,27 @@ pub struct Forwarded<'a> {
 impl<'a> Forwarded<'a> {
     /// A message that the receiving node routes to its own subscribers.
     pub fn routed(mountpoint: &'a str, publication: Publication<'a>, stamp: u64) -> Self {
-        let (groups, receiver) = (Groups::default(), None);
-        Self { mountpoint, publication, receiver, groups, is_retained_update: false, retained_as: None, stamp }
+        Self {
+            mountpoint,
+            publication,
+            receiver: None,
+            groups: Groups::default(),
+            is_retained_update: false,
+            retained_as: None,
+            is_repeat: false,
+            stamp,
+        }
     }
 
     /// Whether it is kept until the peer has it, and never sent twice: one of QoS 1 or 2, and one that is retained, which is
     /// there for those who come later.
     pub fn is_reliable(&self) -> bool {
         self.publication.head.qos > 0 || self.is_retained_update || self.retained_as.is_some()
+    }
+
+    /// Whether it must not come twice, whatever becomes of either node.
+    pub fn is_exactly_once(&self) -> bool {
+        self.publication.head.qos == 2 && self.retained_as.is_none()
     }
 
     /// Whether a batch can have it: every text and list has its limit.
@@ -132,7 +149,9 @@ impl<'a> Forwarded<'a> {
         let start = buffer.len();
         let Publication { head, .. } = &self.publication;
         let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
-        let flags = (head.qos & QOS)
+        debug_assert!(!self.is_repeat || head.qos == 2);
+        let qos = if self.is_repeat { REPEAT } else { head.qos & QOS };
+        let flags = qos
             | flag(head.retain, RETAIN)
             | flag(head.expires_at != NEVER, EXPIRES)
             | flag(self.receiver.is_some(), DIRECT)
@@ -172,10 +191,11 @@ impl<'a> Forwarded<'a> {
     fn decode(bytes: &'a [u8], now: Millis) -> Result<Self, Malformed> {
         let mut reader = Reader(bytes);
         let flags = reader.u8()?;
-        let qos = flags & QOS;
+        let is_repeat = flags & QOS == REPEAT;
+        let qos = if is_repeat { 2 } else { flags & QOS };
         let is_state = flags & RETAINED_STATE != 0;
         let must_be_set = if is_state { RETAIN | RETAINED_UPDATE } else { 0 };
-        if qos > 2 || flags & must_be_set != must_be_set {
+        if flags & must_be_set != must_be_set {
             return Err(Malformed);
         }
         let stamp = reader.u64()?;
@@ -201,7 +221,7 @@ impl<'a> Forwarded<'a> {
         let head = Head { layout, qos, retain: flags & RETAIN != 0, expires_at, origin: 0 };
         let publication = Publication { head, span };
         let is_retained_update = flags & RETAINED_UPDATE != 0;
-        Ok(Self { mountpoint, publication, receiver, groups, is_retained_update, retained_as, stamp })
+        Ok(Self { mountpoint, publication, receiver, groups, is_retained_update, retained_as, is_repeat, stamp })
     }
 }
 
@@ -222,7 +242,7 @@ fn read_groups<'a>(reader: &mut Reader<'a>) -> Result<Groups<'a>, Malformed> {
 pub(super) fn own_message(bytes: &[u8]) -> (u8, bool, usize) {
     let length = bytes.first_chunk::<MESSAGE_LENGTH_LEN>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let flags = bytes.get(MESSAGE_LENGTH_LEN).copied().unwrap_or_default();
-    (flags & QOS, flags & (QOS | RETAINED_UPDATE) != 0, MESSAGE_LENGTH_LEN + length)
+    ((flags & QOS).min(2), flags & (QOS | RETAINED_UPDATE) != 0, MESSAGE_LENGTH_LEN + length)
 }
 
 /// The messages of a batch, in their order. They borrow the bytes that came.
@@ -292,6 +312,7 @@ mod tests {
             groups: Groups::Listed(&groups),
             is_retained_update: true,
             retained_as: Some(MessageId { origin: 5, stamp: 77 }),
+            is_repeat: true,
             stamp: 77,
         };
         let mut bytes = Vec::new();
@@ -301,7 +322,7 @@ mod tests {
         let back = messages.next().unwrap();
         assert!(messages.next().is_none());
         assert_eq!((back.mountpoint, back.receiver, back.stamp), ("mp", Some("client"), 77));
-        assert!(back.is_retained_update);
+        assert!(back.is_retained_update && back.is_repeat);
         assert_eq!(back.retained_as, message.retained_as);
         assert_eq!(back.groups.iter().collect::<Vec<_>>(), groups);
         let Head { qos, retain, expires_at, origin, .. } = back.publication.head;
@@ -334,7 +355,7 @@ mod tests {
         Forwarded::routed("", publication(b"a/b\x01\x01x", 1, NEVER), 1).encode(1, &mut bytes);
         let good = bytes.len();
         bytes.extend_from_within(..);
-        bytes[good + MESSAGE_LENGTH_LEN] |= 3;
+        bytes[good + MESSAGE_LENGTH_LEN] = RETAINED_STATE;
         assert!(Messages::check(&bytes[..good], 1).is_ok());
         assert!(Messages::check(&bytes, 1).is_err());
     }

@@ -165,16 +165,26 @@ pub enum Routed {
     Refused(ReasonCode),
 }
 
+/// A QoS 2 message that its publisher, whose session is kept, has not released yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreleased {
+    /// The publisher's queue.
+    pub queue: QueueId,
+    /// The packet identifier that it came with.
+    pub packet_id: u16,
+    /// It came before, and who is to get it on this node has it: it is for other nodes, which know it by this stamp.
+    pub repeats: Option<u64>,
+}
+
 /// What the state machine needs of the node.
 pub trait Host {
-    /// Routes a message. It may be delivered after the call, but before the publisher's output is flushed. `received`: the
-    /// queue and the packet identifier of a QoS 2 message whose publisher's session is kept.
+    /// Routes a message. It may be delivered after the call, but before the publisher's output is flushed.
     fn publish(
         &mut self,
         cx: &mut Context,
         publisher: &Identity,
         publication: Publication<'_>,
-        received: Option<(QueueId, u16)>,
+        unreleased: Option<Unreleased>,
     ) -> Routed;
 
     /// Puts a subscription of the session in hand into the routing table. `group`: of a shared subscription.

@@ -40,7 +40,7 @@ mod wire;
 mod tests;
 
 pub use connection::{Connection, UNKNOWN_LSN, Waiting};
-pub use context::{Archive, Context, Decision, Host, Notice, Question, Rewriting, Routed, Verdict};
+pub use context::{Archive, Context, Decision, Host, Notice, Question, Rewriting, Routed, Unreleased, Verdict};
 pub use deliver::{Delivered, Outgoing};
 pub use ending::{Cause, Ending, Step};
 pub use limits::SessionLimits;

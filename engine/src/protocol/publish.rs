@@ -8,7 +8,7 @@ use crate::metrics::{Counter, Versioned};
 use crate::policy::{Decider, Subject};
 use crate::settings::Settings;
 
-use super::context::{Decision, Host, Question, Routed, Verdict};
+use super::context::{Decision, Host, Question, Routed, Unreleased, Verdict};
 use super::ending::broken;
 use super::limits::in_force;
 use super::{Context, Ending, Session, Step, Waiting};
@@ -54,7 +54,7 @@ impl Session {
             }
             return self.refuse_publish(cx, publish.packet_id, qos, refused, None, throttle);
         }
-        if qos == 2 && !self.received.insert(publish.packet_id) {
+        if qos == 2 && !self.received.insert(publish.packet_id) && self.received.in_doubt(publish.packet_id).is_none() {
             // A repeat: the message went on when it first came [MQTT-4.3.3-10].
             self.acknowledge(cx, publish.packet_id, qos, ReasonCode::SUCCESS, None);
             return throttle.map_or(Step::Continue, |ms| throttled(cx, ms));
@@ -134,9 +134,15 @@ impl Session {
         if let Some(why) = cx.barred(|settings| settings.allow_publish_during_netsplit) {
             return self.bar_publish(cx, packet_id, qos, &why, throttle);
         }
-        let received = (qos == 2 && self.is_kept()).then_some((self.queue, packet_id));
-        match host.publish(cx, publisher.unwrap_or(&self.identity), publication, received) {
+        let unreleased = (qos == 2 && self.is_kept()).then(|| {
+            let repeats = self.received.in_doubt(packet_id);
+            Unreleased { queue: self.queue, packet_id, repeats }
+        });
+        match host.publish(cx, publisher.unwrap_or(&self.identity), publication, unreleased) {
             Routed::Accepted { has_subscribers } => {
+                if unreleased.is_some_and(|unreleased| unreleased.repeats.is_some()) {
+                    self.received.settle(packet_id);
+                }
                 if qos > 0 {
                     let reason =
                         if has_subscribers { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };

@@ -11,8 +11,8 @@ use super::record::{self, HEAD, Kind};
 use super::session_record::put_session;
 use super::slots::Body;
 use super::types::{
-    Appended, Change, EntrySnapshot, EntryState, Lsn, NewMessage, Place, QueueId, Refusal, SegmentNo, SessionRecord,
-    Slot,
+    Appended, Change, EntrySnapshot, EntryState, Lsn, NewMessage, Place, QueueId, ReceivedId, Refusal, SegmentNo,
+    SessionRecord, Slot,
 };
 use crate::message::{Head, NEVER};
 use crate::routing::SubscriptionOptions;
@@ -21,7 +21,7 @@ use crate::routing::SubscriptionOptions;
 const MESSAGE_OVERHEAD: usize = size_of::<Head>() + 2 * size_of::<usize>();
 
 /// What a packet identifier in use takes in a record.
-const RECEIVED_BYTES: usize = 3;
+const RECEIVED_BYTES: usize = 11;
 
 /// What a message with a span of so many bytes takes in memory.
 pub(super) fn message_size(span: usize) -> u32 {
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Appends packet identifiers in use again, for cleaning. Where they go; the segment is the lowest.
-    pub fn append_received(&self, queue: QueueId, ids: &[u16]) -> Appended {
+    pub fn append_received(&self, queue: QueueId, ids: &[ReceivedId]) -> Appended {
         let at_once = self.part_bytes() / RECEIVED_BYTES;
         let parts = ids.chunks(at_once).map(|part| {
             self.append_of_queue(&mut self.log.lock(), Kind::Changes, queue, part.len() * RECEIVED_BYTES, |log| {

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::bytes::{Malformed, Reader, VARINT_32_MAX, VARINT_64_MAX, put_bytes, put_varint};
 use super::record::{QOS, RETAIN};
-use super::types::{Change, EntryState, QueueId, Slot};
+use super::types::{Change, EntryState, QueueId, ReceivedId, Slot};
 use crate::routing::SubscriptionOptions;
 
 pub(super) const HAS_IDENTIFIERS: u8 = 1 << 3;
@@ -126,6 +126,7 @@ const OP_RECEIVED: u8 = 5;
 const OP_FORGOTTEN: u8 = 6;
 const OP_SUBSCRIBED: u8 = 7;
 const OP_UNSUBSCRIBED: u8 = 8;
+const OP_RECEIVED_STAMPED: u8 = 9;
 
 /// The body that a change is about, `None` for a change that is not about one or does not name it in its record.
 #[inline]
@@ -165,7 +166,7 @@ pub(super) fn put_change(buffer: &mut Vec<u8>, change: &Change, seq: u64) {
             buffer.push(OP_COMPLETED);
             put_varint(buffer, *number);
         }
-        Change::Received(id) => put_received(buffer, *id),
+        Change::Received(received) => put_received(buffer, *received),
         Change::Forgotten(id) => {
             buffer.push(OP_FORGOTTEN);
             buffer.extend_from_slice(&id.to_le_bytes());
@@ -179,9 +180,12 @@ pub(super) fn put_change(buffer: &mut Vec<u8>, change: &Change, seq: u64) {
 }
 
 /// Appends [`Change::Received`].
-pub(super) fn put_received(buffer: &mut Vec<u8>, id: u16) {
-    buffer.push(OP_RECEIVED);
-    buffer.extend_from_slice(&id.to_le_bytes());
+pub(super) fn put_received(buffer: &mut Vec<u8>, ReceivedId { packet_id, stamp }: ReceivedId) {
+    buffer.push(if stamp == 0 { OP_RECEIVED } else { OP_RECEIVED_STAMPED });
+    buffer.extend_from_slice(&packet_id.to_le_bytes());
+    if stamp != 0 {
+        buffer.extend_from_slice(&stamp.to_le_bytes());
+    }
 }
 
 /// Appends [`Change::Subscribed`].
@@ -200,7 +204,7 @@ pub(super) enum ChangeRecord<'a> {
     Released { number: u64 },
     Done { seq: u64, number: u64 },
     Completed { number: u64 },
-    Received(u16),
+    Received(ReceivedId),
     Forgotten(u16),
     Subscribed { filter: &'a str, options: SubscriptionOptions },
     Unsubscribed { filter: &'a str },
@@ -224,7 +228,10 @@ impl<'a> Changes<'a> {
             OP_RELEASED => ChangeRecord::Released { number: reader.varint()? },
             OP_DONE => ChangeRecord::Done { seq: reader.varint()?, number: reader.varint()? },
             OP_COMPLETED => ChangeRecord::Completed { number: reader.varint()? },
-            OP_RECEIVED => ChangeRecord::Received(reader.u16()?),
+            OP_RECEIVED => ChangeRecord::Received(ReceivedId { packet_id: reader.u16()?, stamp: 0 }),
+            OP_RECEIVED_STAMPED => {
+                ChangeRecord::Received(ReceivedId { packet_id: reader.u16()?, stamp: reader.u64()? })
+            }
             OP_FORGOTTEN => ChangeRecord::Forgotten(reader.u16()?),
             OP_SUBSCRIBED => {
                 let filter = reader.text()?;

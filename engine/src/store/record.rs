@@ -186,6 +186,7 @@ const IS_RETAINED: u8 = 1 << 3;
 const EXPIRES: u8 = 1 << 4;
 const RECEIVED: u8 = 1 << 5;
 const IS_COPY: u8 = 1 << 6;
+/// What it is called on all nodes stands behind the mountpoint in which it is retained, or where that would stand.
 const IS_NAMED: u8 = 1 << 7;
 
 /// A message as its record has it.
@@ -199,8 +200,10 @@ pub(super) struct MessageRecord<'a> {
     /// Written by cleaning: not all who refer to it have to be found behind it.
     pub is_copy: bool,
     pub received: Option<(QueueId, u16)>,
-    /// The mountpoint in which it is the retained message of its topic, and what it is called on all nodes.
-    pub retained_in: Option<(&'a str, MessageId)>,
+    /// The mountpoint in which it is the retained message of its topic.
+    pub retained_in: Option<&'a str>,
+    /// What it is called on all nodes, if that was written down.
+    pub message_id: MessageId,
     pub targets: Targets<'a>,
 }
 
@@ -215,7 +218,7 @@ pub(super) struct Targets<'a> {
 #[inline]
 pub(super) fn message_bound(message: &NewMessage<'_>) -> usize {
     let mut bound = HEAD + 1 + 8 + 4 + 4 * VARINT_32_MAX + 8 + VARINT_32_MAX + 2 + VARINT_32_MAX;
-    bound += message.retained_in.map_or(0, |(mountpoint, _)| VARINT_32_MAX + mountpoint.len() + 4 + 8);
+    bound += message.retained_in.map_or(0, |mountpoint| VARINT_32_MAX + mountpoint.len()) + 4 + 8;
     for target in message.targets {
         bound += VARINT_32_MAX + 1 + VARINT_32_MAX * (1 + target.identifiers.len());
     }
@@ -228,13 +231,17 @@ pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u
     let received = message.received;
     let mut flags = message.publication.head.qos & QOS;
     flags |= if received.is_some() { RECEIVED } else { 0 };
-    let retained_in = message.retained_in.map(|(name, message_id)| (&**name, message_id));
-    put_message_start(buffer, &message.publication, flags, (seq, stored_at), expires_at, retained_in);
+    flags |= if message.retained_in.is_some() { IS_RETAINED } else { 0 };
+    flags |= if message.message_id.is_some() { IS_NAMED } else { 0 };
+    put_message_start(buffer, &message.publication, flags, (seq, stored_at), expires_at);
     if let Some((queue, id)) = received {
         put_varint(buffer, queue.into());
         buffer.extend_from_slice(&id.to_le_bytes());
     }
-    put_retained_in(buffer, retained_in);
+    if let Some(mountpoint) = message.retained_in {
+        put_bytes(buffer, mountpoint.as_bytes());
+    }
+    put_message_id(buffer, message.message_id);
     put_varint(buffer, message.targets.len() as u64);
     for target in message.targets {
         put_varint(buffer, target.queue.into());
@@ -243,13 +250,19 @@ pub(super) fn put_message(buffer: &mut Vec<u8>, message: &NewMessage<'_>, seq: u
     buffer.extend_from_slice(message.publication.span);
 }
 
-/// Appends the payload of a message that cleaning copies: without those who get it.
+/// Appends the payload of a message that cleaning copies: without those who get it, and its name only where it is retained.
 pub(super) fn put_copy(buffer: &mut Vec<u8>, record: &MessageRecord<'_>, is_retained: bool) {
     let head = record.publication.head;
+    let mut flags = (head.qos & QOS) | IS_COPY;
     let retained_in = record.retained_in.filter(|_| is_retained);
-    let identity = (record.seq, record.stored_at);
-    put_message_start(buffer, &record.publication, (head.qos & QOS) | IS_COPY, identity, head.expires_at, retained_in);
-    put_retained_in(buffer, retained_in);
+    let message_id = if retained_in.is_some() { record.message_id } else { MessageId::NONE };
+    flags |= if retained_in.is_some() { IS_RETAINED } else { 0 };
+    flags |= if message_id.is_some() { IS_NAMED } else { 0 };
+    put_message_start(buffer, &record.publication, flags, (record.seq, record.stored_at), head.expires_at);
+    if let Some(mountpoint) = retained_in {
+        put_bytes(buffer, mountpoint.as_bytes());
+    }
+    put_message_id(buffer, message_id);
     put_varint(buffer, 0);
     buffer.extend_from_slice(record.publication.span);
 }
@@ -261,12 +274,9 @@ fn put_message_start(
     mut flags: u8,
     (seq, stored_at): (u64, u32),
     expires_at: u64,
-    retained_in: Option<(&str, MessageId)>,
 ) {
     let head = publication.head;
     flags |= if head.retain { RETAIN } else { 0 };
-    flags |= if retained_in.is_some() { IS_RETAINED } else { 0 };
-    flags |= if retained_in.is_some_and(|(_, message_id)| message_id.is_some()) { IS_NAMED } else { 0 };
     flags |= if expires_at == NEVER { 0 } else { EXPIRES };
     buffer.push(flags);
     buffer.extend_from_slice(&seq.to_le_bytes());
@@ -278,23 +288,11 @@ fn put_message_start(
 }
 
 #[inline]
-fn put_retained_in(buffer: &mut Vec<u8>, retained_in: Option<(&str, MessageId)>) {
-    let Some((mountpoint, message_id)) = retained_in else { return };
-    put_bytes(buffer, mountpoint.as_bytes());
+fn put_message_id(buffer: &mut Vec<u8>, message_id: MessageId) {
     if message_id.is_some() {
         buffer.extend_from_slice(&message_id.origin.to_le_bytes());
         buffer.extend_from_slice(&message_id.stamp.to_le_bytes());
     }
-}
-
-fn read_retained_in<'a>(reader: &mut Reader<'a>, flags: u8) -> Result<Option<(&'a str, MessageId)>, Malformed> {
-    if flags & IS_RETAINED == 0 {
-        return Ok(None);
-    }
-    let mountpoint = reader.text()?;
-    let message_id =
-        if flags & IS_NAMED == 0 { MessageId::NONE } else { MessageId { origin: reader.u32()?, stamp: reader.u64()? } };
-    Ok(Some((mountpoint, message_id)))
 }
 
 /// Decodes a message.
@@ -309,7 +307,9 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     let layout = read_layout(&mut reader)?;
     let expires_at = if flags & EXPIRES == 0 { NEVER } else { reader.u64()? };
     let received = if flags & RECEIVED == 0 { None } else { Some((reader.varint_u32()?, reader.u16()?)) };
-    let retained_in = read_retained_in(&mut reader, flags)?;
+    let retained_in = if flags & IS_RETAINED == 0 { None } else { Some(reader.text()?) };
+    let message_id =
+        if flags & IS_NAMED == 0 { MessageId::NONE } else { MessageId { origin: reader.u32()?, stamp: reader.u64()? } };
     let count = reader.varint()?;
     let targets = Targets { count, reader };
     // To find the span the targets have to be passed over.
@@ -327,7 +327,8 @@ pub(super) fn read_message(payload: &[u8]) -> Result<MessageRecord<'_>, Malforme
     }
     let head = Head { layout, qos: flags & QOS, retain: flags & RETAIN != 0, expires_at, origin: 0 };
     let publication = Publication { head, span };
-    Ok(MessageRecord { seq, stored_at, publication, is_copy: flags & IS_COPY != 0, received, retained_in, targets })
+    let is_copy = flags & IS_COPY != 0;
+    Ok(MessageRecord { seq, stored_at, publication, is_copy, received, retained_in, message_id, targets })
 }
 
 /// Appends a layout.

@@ -63,7 +63,7 @@ impl Store {
             disk.remove(&found.name).map_err(failed(format!("cannot delete {}", found.name)))?;
         }
         let cut = cut(&*disk, &listing.segments, &walk)?;
-        let replayed = replay.finish();
+        let mut replayed = replay.finish();
         let mut report = Recovery {
             records: walk.records,
             bytes: walk.bytes,
@@ -75,6 +75,7 @@ impl Store {
             took: began.elapsed(),
         };
         let (segments, bytes) = continue_log(&*disk, &options, walk, salt)?;
+        let stamps = std::mem::take(&mut replayed.stamps);
         let (mut log, sessions, retained) = replayed.into_log(segments, options.cache_bytes);
         log.begin_behind_what_was_read();
         let size = segment_size(options.segment_bytes, options.max_bytes);
@@ -83,7 +84,7 @@ impl Store {
         let store = Arc::new(Self::new(disk, &options, log, spare, bytes));
         store.begin_log();
         report.took = began.elapsed();
-        Ok((store, Recovered { sessions, retained, report }))
+        Ok((store, Recovered { sessions, retained, stamps, report }))
     }
 
     /// Appends the first records of the active segment.

@@ -18,8 +18,8 @@ use super::record::{self, Kind, MessageRecord, Raw};
 use super::session_record::read_session;
 use super::slots::{Body, Slots};
 use super::types::{
-    EntryState, MessageId, NO_SEGMENT, Place, QueueId, RecoveredEntry, RecoveredSession, Retained, SegmentNo,
-    SessionRecord, Slot,
+    EntryState, MessageId, NO_SEGMENT, Place, QueueId, ReceivedId, RecoveredEntry, RecoveredSession, Retained,
+    STAMPS_KEPT_MAX, SegmentNo, SessionRecord, Slot,
 };
 use crate::routing::{RetainedTrie, SubscriptionOptions};
 
@@ -42,7 +42,8 @@ struct Entry {
 struct Queue {
     session: Option<(SessionRecord, SegmentNo)>,
     subscriptions: BTreeMap<Box<str>, (SubscriptionOptions, SegmentNo)>,
-    received: BTreeMap<u16, SegmentNo>,
+    /// By packet identifier: the stamp of its message, and where it was written.
+    received: BTreeMap<u16, (u64, SegmentNo)>,
     entries: BTreeMap<EntryKey, Entry>,
     numbers: HashMap<u64, EntryKey, ahash::RandomState>,
     released: BTreeMap<u64, Entry>,
@@ -61,6 +62,7 @@ pub(super) struct Replay {
     bodies: Bodies,
     queues: HashMap<QueueId, Queue, ahash::RandomState>,
     retained: RetainedTries,
+    stamps: HashMap<u32, VecDeque<u64>>,
     metadata: BTreeMap<Box<[u8]>, ValuePlace>,
     seq_max: u64,
     queue_max: QueueId,
@@ -70,6 +72,8 @@ pub(super) struct Replay {
 pub(super) struct Replayed {
     pub sessions: Vec<RecoveredSession>,
     pub retained: RetainedTries,
+    /// Of QoS 2 messages from other nodes, by the origin.
+    pub stamps: HashMap<u32, VecDeque<u64>>,
     /// Entries without a body.
     pub missing: u64,
     slots: Slots,
@@ -132,6 +136,7 @@ impl Replay {
             bodies: Bodies::default(),
             queues: HashMap::default(),
             retained: HashMap::default(),
+            stamps: HashMap::default(),
             metadata: BTreeMap::new(),
             seq_max: 0,
             queue_max: 0,
@@ -201,16 +206,30 @@ impl Replay {
             queue.add(bodies, (message.seq, slot), delivery, 0, segment);
         }
         if let Some((queue, id)) = message.received {
-            self.queue(queue).0.received.insert(id, segment);
+            self.queue(queue).0.received.insert(id, (message.message_id.stamp, segment));
+        } else if message.publication.head.qos == 2 {
+            self.note_stamp(message.message_id);
         }
-        if let Some((mountpoint, message_id)) = message.retained_in {
-            self.retain((mountpoint, message_id), message, slot);
+        if let Some(mountpoint) = message.retained_in {
+            self.retain(mountpoint, message, slot);
         }
         self.bodies.release(slot);
         Ok(())
     }
 
-    fn retain(&mut self, (mountpoint, message_id): (&str, MessageId), message: &MessageRecord<'_>, slot: Slot) {
+    fn note_stamp(&mut self, message_id: MessageId) {
+        if !message_id.is_some() {
+            return;
+        }
+        let stamps = self.stamps.entry(message_id.origin).or_default();
+        if stamps.len() >= STAMPS_KEPT_MAX {
+            stamps.pop_front();
+        }
+        stamps.push_back(message_id.stamp);
+    }
+
+    fn retain(&mut self, mountpoint: &str, message: &MessageRecord<'_>, slot: Slot) {
+        let message_id = message.message_id;
         let topic = message.publication.topic_text();
         let expires_at = to_millis(message.publication.head.expires_at, self.wall_base_ms);
         if !self.retained.contains_key(mountpoint) {
@@ -281,8 +300,8 @@ impl Replay {
         for slot in unused {
             slots.free(slot);
         }
-        let Self { retained, metadata, seq_max, queue_max, .. } = self;
-        Replayed { sessions, retained, missing, slots, metadata, seq_max, queue_max }
+        let Self { retained, stamps, metadata, seq_max, queue_max, .. } = self;
+        Replayed { sessions, retained, stamps, missing, slots, metadata, seq_max, queue_max }
     }
 }
 
@@ -343,7 +362,7 @@ impl Queue {
                 }
             }
             ChangeRecord::Completed { number } => _ = self.released.remove(&number),
-            ChangeRecord::Received(id) => _ = self.received.insert(id, segment),
+            ChangeRecord::Received(id) => _ = self.received.insert(id.packet_id, (id.stamp, segment)),
             ChangeRecord::Forgotten(id) => _ = self.received.remove(&id),
             ChangeRecord::Subscribed { filter, options } => {
                 self.subscriptions.insert(filter.into(), (options, segment));
@@ -417,7 +436,7 @@ impl Queue {
     ) -> RecoveredSession {
         let subscriptions_segment =
             self.subscriptions.values().map(|&(_, segment)| segment).min().unwrap_or(NO_SEGMENT);
-        let received_segment = self.received.values().copied().min().unwrap_or(NO_SEGMENT);
+        let received_segment = self.received.values().map(|&(_, segment)| segment).min().unwrap_or(NO_SEGMENT);
         let mut segment = meta_segment.min(subscriptions_segment).min(received_segment);
         let (mut waiting, mut window) = (Vec::new(), Vec::new());
         let released = self.released.into_iter().map(|(number, entry)| (EntryState::Released(number), entry));
@@ -441,7 +460,11 @@ impl Queue {
             queue,
             session,
             subscriptions: self.subscriptions.into_iter().map(|(filter, (options, _))| (filter, options)).collect(),
-            received: self.received.into_keys().collect(),
+            received: self
+                .received
+                .into_iter()
+                .map(|(packet_id, (stamp, _))| ReceivedId { packet_id, stamp })
+                .collect(),
             waiting,
             window,
             segment,

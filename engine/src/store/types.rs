@@ -1,6 +1,6 @@
 //! What goes into the store and what comes out of it: the types of its interface, without behaviour.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +75,10 @@ pub struct Target<'a> {
 pub struct NewMessage<'a> {
     /// What was published.
     pub publication: Publication<'a>,
-    /// The mountpoint in which it becomes the retained message of its topic, and what it is called on all nodes.
-    pub retained_in: Option<(&'a Arc<str>, MessageId)>,
+    /// What it is called on all nodes, where that has to be known after a restart.
+    pub message_id: MessageId,
+    /// The mountpoint in which it becomes the retained message of its topic.
+    pub retained_in: Option<&'a Arc<str>>,
     /// The `QoS` 2 packet identifier it came with, and the queue of the client.
     pub received: Option<(QueueId, u16)>,
     /// Who gets it.
@@ -100,6 +102,18 @@ impl Appended {
     pub fn and(self, behind: Self) -> Self {
         Self { lsn: behind.lsn, segment: self.segment }
     }
+}
+
+/// So many stamps of an origin's messages are remembered.
+pub const STAMPS_KEPT_MAX: usize = 65_536;
+
+/// A packet identifier that a client has in use for a `QoS` 2 message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReceivedId {
+    /// The identifier.
+    pub packet_id: u16,
+    /// The stamp of the message where it goes to other nodes, see [`MessageId::stamp`]; 0 where it goes to none.
+    pub stamp: u64,
 }
 
 /// A change of a queue.
@@ -145,8 +159,8 @@ pub enum Change {
         /// Its number in the window.
         number: u64,
     },
-    /// The client used this packet identifier for a `QoS` 2 message.
-    Received(u16),
+    /// The client used a packet identifier for a `QoS` 2 message.
+    Received(ReceivedId),
     /// The client released this packet identifier.
     Forgotten(u16),
     /// The client subscribed, or changed the options of a subscription.
@@ -267,6 +281,8 @@ pub struct Recovered {
     pub sessions: Vec<RecoveredSession>,
     /// All retained messages by mountpoint.
     pub retained: HashMap<Arc<str>, RetainedTrie<Retained>, ahash::RandomState>,
+    /// Stamps of the last QoS 2 messages that came from other nodes, by their origin, see [`MessageId`].
+    pub stamps: HashMap<u32, VecDeque<u64>>,
     /// How it went.
     pub report: Recovery,
 }
@@ -302,7 +318,7 @@ pub struct RecoveredSession {
     /// Its subscriptions.
     pub subscriptions: Vec<(Box<str>, SubscriptionOptions)>,
     /// The `QoS` 2 packet identifiers that its client has in use.
-    pub received: Vec<u16>,
+    pub received: Vec<ReceivedId>,
     /// What waits, in order of publication.
     pub waiting: Vec<RecoveredEntry>,
     /// The outgoing window by number.

@@ -15,7 +15,7 @@ use super::engine::message::{Head, Message, MessageId, Millis, NEVER, Place, Pub
 use super::engine::protocol::connect::{Admission, Refusal, Registration, admit};
 use super::engine::protocol::{
     Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
-    Verdict, Will,
+    Unreleased, Verdict, Will,
 };
 use super::engine::routing::{Delivery, Own, RetainedTrie, Route, Subscriber, SubscriptionOptions, SubscriptionTrie};
 use super::engine::settings::Settings;
@@ -72,7 +72,7 @@ impl Host for Desk<'_> {
         _: &mut Context,
         _: &Identity,
         publication: Publication<'_>,
-        _: Option<(u32, u16)>,
+        _: Option<Unreleased>,
     ) -> Routed {
         if let Some(reason) = self.shared.refuses_messages {
             return Routed::Refused(reason);

@@ -77,7 +77,14 @@ fn publish(store: &Store, payload: &[u8], queues: &[QueueId]) -> Result<Place, R
     let targets: Vec<Target<'_>> = queues.iter().map(|&queue| target(queue)).collect();
     let publication = Publication { head: head(layout), span: &bytes };
     let place = Place::default();
-    let mut batch = [NewMessage { publication, retained_in: None, received: None, targets: &targets, place }];
+    let mut batch = [NewMessage {
+        publication,
+        message_id: MessageId::NONE,
+        retained_in: None,
+        received: None,
+        targets: &targets,
+        place,
+    }];
     store.append_messages(&mut batch)?;
     Ok(batch[0].place)
 }

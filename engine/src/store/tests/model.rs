@@ -34,14 +34,15 @@ pub struct Queue {
     pub session: SessionRecord,
     pub session_segment: SegmentNo,
     pub subscriptions: BTreeMap<Box<str>, SubscriptionOptions>,
-    pub received: BTreeSet<u16>,
+    /// Packet identifiers, each with the stamp of its message.
+    pub received: BTreeMap<u16, u64>,
     /// In order of publication.
     pub entries: Vec<Entry>,
     pub next_number: u64,
 }
 
 /// What can be seen of a queue.
-type QueueImage = (SessionRecord, BTreeMap<Box<str>, SubscriptionOptions>, BTreeSet<u16>, Vec<EntryImage>);
+type QueueImage = (SessionRecord, BTreeMap<Box<str>, SubscriptionOptions>, BTreeMap<u16, u64>, Vec<EntryImage>);
 
 /// All that can be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -124,7 +125,7 @@ impl Model {
                 session: session.session,
                 session_segment: session.segment,
                 subscriptions: session.subscriptions.into_iter().collect(),
-                received: session.received.into_iter().collect(),
+                received: session.received.into_iter().map(|id| (id.packet_id, id.stamp)).collect(),
                 entries,
                 next_number: next_number + 1_000_000,
             };
@@ -179,9 +180,11 @@ impl Model {
         let is_retained = random.below(4) == 0;
         let received = (!ids.is_empty() && random.below(4) == 0)
             .then(|| (ids[random.below(ids.len())], 1 + random.below(20) as u16));
+        let message_id = MessageId { origin: 1, stamp: random.below(3) as u64 };
         let mut batch = [NewMessage {
             publication,
-            retained_in: is_retained.then_some((&mountpoint, MessageId::NONE)),
+            message_id,
+            retained_in: is_retained.then_some(&mountpoint),
             received,
             targets: &targets,
             place: Place::default(),
@@ -199,7 +202,7 @@ impl Model {
             self.queues.get_mut(&target.queue).unwrap().entries.push(Entry { image, slot, segment });
         }
         if let Some((queue, id)) = received {
-            self.queues.get_mut(&queue).unwrap().received.insert(id);
+            self.queues.get_mut(&queue).unwrap().received.insert(id, message_id.stamp);
         }
         if is_retained {
             let replaced = self.retained.insert((mountpoint.to_string(), topic), (content, slot));
@@ -246,11 +249,12 @@ impl Model {
             }
             6 => {
                 let number = 1 + random.below(20) as u16;
-                if queue.received.insert(number) {
-                    changes.push(Change::Received(number));
-                } else {
-                    queue.received.remove(&number);
+                if queue.received.remove(&number).is_some() {
                     changes.push(Change::Forgotten(number));
+                } else {
+                    let id = ReceivedId { packet_id: number, stamp: random.below(3) as u64 };
+                    queue.received.insert(number, id.stamp);
+                    changes.push(Change::Received(id));
                 }
             }
             7 if !retained.is_empty() => {
@@ -382,7 +386,8 @@ impl Queue {
             }
         }
         // Simple as it is, it does not know in which segments these are.
-        let received: Vec<u16> = self.received.iter().copied().collect();
+        let received: Vec<ReceivedId> =
+            self.received.iter().map(|(&packet_id, &stamp)| ReceivedId { packet_id, stamp }).collect();
         if !received.is_empty() {
             lowest = lowest.min(store.append_received(id, &received).segment);
         }

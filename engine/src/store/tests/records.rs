@@ -45,15 +45,15 @@ proptest! {
         payload in vec(any::<u8>(), 0..200),
         (qos, retain, expires_at) in (0_u8..3, any::<bool>(), any::<u64>()),
         received in proptest::option::of((any::<u32>(), any::<u16>())),
-        (mountpoint, origin, stamp) in (proptest::option::of("[a-z]{0,10}"), any::<u32>(), 1..u64::MAX),
+        (mountpoint, origin, stamp) in (proptest::option::of("[a-z]{0,10}"), any::<u32>(), 0..u64::MAX),
         targets in vec((any::<u32>(), (0_u8..3, any::<bool>(), identifiers())), 0..5),
     ) {
         let (bytes, layout) = span(&topic, &payload);
         let mut head = head(layout);
         (head.qos, head.retain) = (qos, retain);
         let mountpoint: Option<Arc<str>> = mountpoint.map(Arc::from);
-        let message_id = MessageId { origin, stamp };
-        let retained_in = mountpoint.as_ref().map(|mountpoint| (mountpoint, message_id));
+        let message_id = if stamp == 0 { MessageId::NONE } else { MessageId { origin, stamp } };
+        let retained_in = mountpoint.as_ref();
         let borrowed: Vec<Target<'_>> = targets
             .iter()
             .map(|(queue, (qos, retain, identifiers))| Target { queue: *queue, qos: *qos, retain: *retain, identifiers })
@@ -61,7 +61,7 @@ proptest! {
         let publication = Publication { head, span: &bytes };
         let place = Place::default();
         let message =
-            NewMessage { publication, retained_in, received, targets: &borrowed, place };
+            NewMessage { publication, message_id, retained_in, received, targets: &borrowed, place };
         let mut buffer = Vec::new();
         let start = record::begin(&mut buffer, Kind::Message);
         record::put_message(&mut buffer, &message, seq, 7, expires_at);
@@ -74,7 +74,7 @@ proptest! {
         prop_assert_eq!((read.seq, read.received, read.is_copy), (seq, received, false));
         prop_assert_eq!(read.publication.head, Head { expires_at, ..head });
         prop_assert_eq!(read.publication.span, &bytes[..]);
-        prop_assert_eq!(read.retained_in, mountpoint.as_deref().map(|mountpoint| (mountpoint, message_id)));
+        prop_assert_eq!((read.retained_in, read.message_id), (mountpoint.as_deref(), message_id));
         let found: Vec<_> = read.targets.clone().map(Result::unwrap).collect();
         let wanted: Vec<_> = targets.iter().map(|(queue, given)| (*queue, delivery(given))).collect();
         prop_assert_eq!(found, wanted);
@@ -86,6 +86,7 @@ proptest! {
         prop_assert_eq!((copied.seq, copied.is_copy, copied.retained_in), (seq, true, read.retained_in));
         prop_assert_eq!(copied.publication.span, &bytes[..]);
         prop_assert_eq!((copied.received, copied.targets.count()), (None, 0));
+        prop_assert_eq!(copied.message_id, if mountpoint.is_some() { message_id } else { MessageId::NONE });
     }
 
     #[test]
@@ -125,13 +126,16 @@ proptest! {
         let options = SubscriptionOptions { qos: given.0, no_local, retain_as_published, identifier };
         let Delivery { qos, retain, identifiers } = delivery(&given);
         let boxed: Box<str> = filter.as_str().into();
+        let received = ReceivedId { packet_id: id, stamp: 0 };
+        let stamped = ReceivedId { stamp: number, ..received };
         let changes = [
             (Change::Queued { slot: 1, qos, retain, identifiers }, ChangeRecord::Queued { seq, delivery: delivery(&given) }),
             (Change::Sent { slot: 1, number }, ChangeRecord::Sent { seq, number }),
             (Change::Released { slot: 1, number }, ChangeRecord::Released { number }),
             (Change::Done { slot: 1, number }, ChangeRecord::Done { seq, number }),
             (Change::Completed { number }, ChangeRecord::Completed { number }),
-            (Change::Received(id), ChangeRecord::Received(id)),
+            (Change::Received(received), ChangeRecord::Received(received)),
+            (Change::Received(stamped), ChangeRecord::Received(stamped)),
             (Change::Forgotten(id), ChangeRecord::Forgotten(id)),
             (Change::Subscribed { filter: boxed.clone(), options }, ChangeRecord::Subscribed { filter: &filter, options }),
             (Change::Unsubscribed { filter: boxed }, ChangeRecord::Unsubscribed { filter: &filter }),
@@ -219,8 +223,9 @@ proptest! {
         let publication = Publication { head: head(layout), span: &bytes };
         let mountpoint = Arc::from("mountpoint");
         let targets = [Target { queue: 300, qos: 1, retain: true, identifiers: &[1, 2_000_000] }; 2];
-        let (retained_in, received, place) = (Some((&mountpoint, MessageId { origin: 1, stamp: 2 })), Some((1, 2)), Place::default());
-        let message = NewMessage { publication, retained_in, received, targets: &targets, place };
+        let message_id = MessageId { origin: 1, stamp: 2 };
+        let (retained_in, received, place) = (Some(&mountpoint), Some((1, 2)), Place::default());
+        let message = NewMessage { publication, message_id, retained_in, received, targets: &targets, place };
         let mut payload = Vec::new();
         record::put_message(&mut payload, &message, seq, 7, 5);
         let index = at.index(payload.len());

@@ -9,6 +9,10 @@ use super::super::*;
 use super::model::Model;
 use super::{SEGMENT, flush, new_session, open, options, publish, waiting};
 
+fn received(packet_id: u16) -> Change {
+    Change::Received(ReceivedId { packet_id, stamp: 0 })
+}
+
 /// Publishes until that is refused.
 fn fill(store: &Store, queue: QueueId) -> (Vec<Place>, Refusal) {
     let mut places = Vec::new();
@@ -60,7 +64,7 @@ fn bookkeeping_that_finds_no_room_waits_in_memory_and_is_not_kept_until_it_is_wr
     let (places, _) = fill(&store, queue);
     let mut last = 0;
     for id in 1..10_000 {
-        last = store.append_changes(queue, &[Change::Received(id)]).lsn;
+        last = store.append_changes(queue, &[received(id)]).lsn;
     }
     assert!(!store.commit(last) && !store.is_kept(last));
     assert_eq!(store.refusal(), Some(Refusal::Full));
@@ -91,14 +95,14 @@ fn a_store_on_a_full_disk_opens() {
     assert_eq!(waiting(&store, &recovered, queue), [b"one".to_vec()]);
     // It goes on in what is left of the last segment, of which publishes leave some to sessions.
     assert_eq!(fill(&store, queue).1, Refusal::Full);
-    let lsn = store.append_changes(queue, &[Change::Received(1)]).lsn;
+    let lsn = store.append_changes(queue, &[received(1)]).lsn;
     assert!(store.commit(lsn));
     disk.set_capacity(0);
     flush(&store);
     store.keep_spare();
     assert!(publish(&store, b"two", &[queue]).is_ok());
     let (_, recovered) = open(&disk.kill(), SyncMode::Interval);
-    assert_eq!(recovered.sessions[0].received, [1]);
+    assert_eq!(recovered.sessions[0].received, [ReceivedId { packet_id: 1, stamp: 0 }]);
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn a_file_of_the_reserve_that_cannot_be_taken_stays_in_it() {
     fill(&store, queue);
     disk.fail_renames(1);
     let mut id = 0;
-    while store.commit(store.append_changes(queue, &[Change::Received(id)]).lsn) {
+    while store.commit(store.append_changes(queue, &[received(id)]).lsn) {
         id += 1;
     }
     flush(&store);

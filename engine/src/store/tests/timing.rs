@@ -73,8 +73,8 @@ fn timing() {
     let mut slots = Vec::with_capacity(COUNT as usize);
     let publication = Publication { head: head(layout), span: &bytes };
     measure("append_messages, 100 bytes, one target", &store, COUNT, |_| {
-        let (received, place) = (None, Place::default());
-        let mut batch = [NewMessage { publication, retained_in: None, received, targets: &targets, place }];
+        let (message_id, received, place) = (MessageId::NONE, None, Place::default());
+        let mut batch = [NewMessage { publication, message_id, retained_in: None, received, targets: &targets, place }];
         store.append_messages(&mut batch).unwrap();
         slots.push(batch[0].place.slot);
     });
@@ -105,8 +105,8 @@ fn timing() {
     println!("replay of {COUNT} messages that came and went: {:?}", began.elapsed());
 
     measure("append_messages from a slab in use", &store, COUNT, |_| {
-        let (received, place) = (None, Place::default());
-        let mut batch = [NewMessage { publication, retained_in: None, received, targets: &targets, place }];
+        let (message_id, received, place) = (MessageId::NONE, None, Place::default());
+        let mut batch = [NewMessage { publication, message_id, retained_in: None, received, targets: &targets, place }];
         store.append_messages(&mut batch).unwrap();
         let slot = batch[0].place.slot;
         store.append_changes(queue, &[Change::Sent { slot, number: 1 }]);

@@ -131,7 +131,8 @@ fn a_copy_of_what_was_retained_before_does_not_come_back() {
         let (received, place) = (None, Place::default());
         let mut batch = [NewMessage {
             publication,
-            retained_in: Some((&mountpoint, MessageId { origin: 3, stamp: 4 })),
+            message_id: MessageId { origin: 3, stamp: 4 },
+            retained_in: Some(&mountpoint),
             received,
             targets: &targets,
             place,

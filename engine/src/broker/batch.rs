@@ -10,14 +10,13 @@ use crate::broker::events::Event;
 use crate::hooks::Identity;
 use crate::message::{Head, Message, MessageId, Place, Publication};
 use crate::metrics::Counter;
-use crate::peer::Groups;
 use crate::protocol::{Context, FrameCache, Outgoing, Unreleased};
 use crate::routing::{Choice, Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
 use crate::settings::{DeliverMode, PublishAck};
 use crate::store::{QueueId, ReceivedId, Refusal, SegmentNo};
 
 use super::forwarding::{Awaiting, Outward};
-use super::writing::{Beside, Letter, Progress, Ways, planned_qos};
+use super::writing::{Beside, Letter, Ways, planned_qos};
 use super::{BufferPool, Node, Receiver, SessionRef};
 
 /// A connection with this much to write is flushed at once, while its bytes are still in the processor's cache.
@@ -102,11 +101,11 @@ pub struct Batch {
     /// Connections whose output tells of something that the store has not kept yet.
     pub(super) held: Vec<SessionRef>,
     /// What is written down beside messages.
-    beside: Beside,
+    pub(super) beside: Beside,
     /// Messages that count of the batch of another node, so far.
-    ordinal: u32,
+    pub(super) ordinal: u32,
     /// Which message of another node it is that is noted next.
-    message_id: MessageId,
+    pub(super) message_id: MessageId,
     /// Some message that is noted has to be written down or retained before anybody learns of it.
     needs_store: bool,
     /// About what that takes.
@@ -116,10 +115,10 @@ pub struct Batch {
     /// Some message that is noted goes to another node, which must have it before the publisher is answered.
     needs_nodes: bool,
     /// The messages come from another node: they are for subscribers of this one, and for the groups that it has chosen.
-    is_from_peer: bool,
-    wanted_groups: Vec<(Box<str>, Box<str>)>,
+    pub(super) is_from_peer: bool,
+    pub(super) wanted_groups: Vec<(Box<str>, Box<str>)>,
     /// The messages are retained on another node: nobody is handed them.
-    is_for_nobody: bool,
+    pub(super) is_for_nobody: bool,
     random: u64,
 }
 
@@ -130,44 +129,6 @@ pub(super) struct Chosen {
 }
 
 impl Batch {
-    /// For messages that come from other nodes.
-    pub(super) fn for_peers() -> Self {
-        Self { is_from_peer: true, ..Self::default() }
-    }
-
-    /// The message that is noted next goes to members of these groups as well.
-    pub(super) fn want_groups(&mut self, groups: Groups<'_>) {
-        self.wanted_groups.clear();
-        self.wanted_groups.extend(groups.iter().map(|(group, filter)| (group.into(), filter.into())));
-    }
-
-    /// A batch of another node begins, whose progress is written down with its messages.
-    pub(super) fn begin_progress(&mut self, progress: Option<Progress>) {
-        self.beside.progress = progress;
-        self.ordinal = 0;
-    }
-
-    /// The message that is noted next is this one of those of the batch that count.
-    pub(super) fn set_ordinal(&mut self, ordinal: u32, message_id: MessageId) {
-        self.ordinal = ordinal;
-        self.message_id = message_id;
-    }
-
-    /// The batch is over: whether anything of it was written down.
-    pub(super) fn end_progress(&mut self) -> bool {
-        self.beside.progress.take().is_some_and(|progress| progress.is_written)
-    }
-
-    /// Messages go to no groups from now on.
-    pub(super) fn want_no_groups(&mut self) {
-        self.wanted_groups.clear();
-    }
-
-    /// Messages are only retained from now on, and handed to nobody; or are handed over as others are.
-    pub(super) fn set_for_nobody(&mut self, is_for_nobody: bool) {
-        self.is_for_nobody = is_for_nobody;
-    }
-
     /// Gives up what is noted and not handed over.
     pub(super) fn forget_noted(&mut self) {
         self.items.clear();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::codec::text::validate_topic_name;
 use crate::message::{MessageId, Place};
 use crate::metrics::Counter;
-use crate::peer::{Forwarded, Messages, PeerId, PeerLink, Taken};
+use crate::peer::{Forwarded, Groups, Messages, PeerId, PeerLink, Taken};
 use crate::protocol::{Context, Outgoing};
 use crate::store::Lsn;
 
@@ -143,7 +143,7 @@ impl Node {
                 batch.set_for_nobody(is_for_nobody);
             }
             let message_id = message.retained_as.unwrap_or(MessageId { origin, stamp: message.stamp });
-            batch.set_ordinal(ordinal, message_id);
+            batch.name_next(ordinal, message_id);
             if *mountpoint != *message.mountpoint {
                 mountpoint = message.mountpoint.into();
             }
@@ -225,6 +225,48 @@ impl Node {
         {
             crew.look_at_held();
         }
+    }
+}
+
+/// What a batch knows of messages that come from another node.
+impl Batch {
+    pub(super) fn for_peers() -> Self {
+        let mut batch = Self::default();
+        batch.is_from_peer = true;
+        batch
+    }
+
+    /// A batch of another node begins, whose progress is written down with its messages.
+    fn begin_progress(&mut self, progress: Option<Progress>) {
+        self.beside.progress = progress;
+        self.ordinal = 0;
+    }
+
+    /// The batch is over: whether anything of it was written down.
+    fn end_progress(&mut self) -> bool {
+        self.beside.progress.take().is_some_and(|progress| progress.is_written)
+    }
+
+    /// The message that is noted next: how many that count have come with it, and its name.
+    pub(super) fn name_next(&mut self, ordinal: u32, message_id: MessageId) {
+        self.ordinal = ordinal;
+        self.message_id = message_id;
+    }
+
+    /// The message that is noted next goes to members of these groups as well.
+    fn want_groups(&mut self, groups: Groups<'_>) {
+        self.wanted_groups.clear();
+        self.wanted_groups.extend(groups.iter().map(|(group, filter)| (group.into(), filter.into())));
+    }
+
+    /// Messages go to no groups from now on.
+    fn want_no_groups(&mut self) {
+        self.wanted_groups.clear();
+    }
+
+    /// Messages are only retained from now on, and handed to nobody; or are handed over as others are.
+    fn set_for_nobody(&mut self, is_for_nobody: bool) {
+        self.is_for_nobody = is_for_nobody;
     }
 }
 

@@ -184,7 +184,7 @@ impl Broker {
         for broker in brokers {
             broker.node.refresh(&mut broker.cx);
             let mut batch = Batch::for_peers();
-            batch.set_ordinal(0, MessageId { origin: 7, stamp: number });
+            batch.name_next(0, MessageId { origin: 7, stamp: number });
             let outgoing =
                 Outgoing { publication: Publication { head, span: &span }, message: None, place: Place::NONE };
             batch.add(&broker.node, &mut broker.cx, &[], &"".into(), outgoing, Promise::default());

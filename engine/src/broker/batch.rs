@@ -334,11 +334,13 @@ impl Batch {
         while start < letters.len() {
             let route = letters[start].route;
             let has_groups = !routes[route].groups.is_empty();
-            let run = letters[start..].iter().take_while(|other| other.route == route).count();
             // Members of shared groups are chosen message by message, each after the one before it was handed over.
-            if has_groups {
+            let run = if has_groups {
                 self.choose_members(cx, &routes[route], &letters[start]);
-            }
+                1
+            } else {
+                letters[start..].iter().take_while(|other| other.route == route).count()
+            };
             if written <= start && self.needs_store {
                 written = start + written_at_once(&letters[start..], &routes).max(1);
                 let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
@@ -362,7 +364,6 @@ impl Batch {
                 }
             }
             let length = match written.saturating_sub(start) {
-                _ if has_groups => 1,
                 0 => run,
                 ready => run.min(ready),
             };

@@ -128,6 +128,7 @@ impl Node {
         let origin = MessageId::origin_of(&from.name);
         let mut ordinal = 0;
         let mut is_for_nobody = false;
+        let mut groups = Groups::default();
         for message in messages {
             ordinal += u32::from(message.is_reliable());
             let is_known = message.is_reliable() && ordinal <= begun;
@@ -147,19 +148,15 @@ impl Node {
             if *mountpoint != *message.mountpoint {
                 mountpoint = message.mountpoint.into();
             }
-            // Members are chosen for one message at a time.
-            let is_alone = !message.groups.is_empty();
-            if is_alone {
+            if message.groups != groups {
                 batch.dispatch(self, cx, input, false);
-                batch.want_groups(message.groups);
+                groups = message.groups;
+                batch.want_groups(groups);
             }
             batch.add(self, cx, input, &mountpoint, outgoing_of(&message), Promise::default());
-            if is_alone {
-                batch.dispatch(self, cx, input, false);
-                batch.want_no_groups();
-            }
         }
         batch.dispatch(self, cx, input, false);
+        batch.want_groups(Groups::default());
         batch.set_for_nobody(false);
         let is_written = batch.end_progress();
         Some(self.store().filter(|_| is_written).map_or(0, |store| store.appended()))
@@ -253,15 +250,10 @@ impl Batch {
         self.message_id = message_id;
     }
 
-    /// The message that is noted next goes to members of these groups as well.
+    /// Messages that are noted from now on go to members of these groups as well, and of no others.
     fn want_groups(&mut self, groups: Groups<'_>) {
         self.wanted_groups.clear();
         self.wanted_groups.extend(groups.iter().map(|(group, filter)| (group.into(), filter.into())));
-    }
-
-    /// Messages go to no groups from now on.
-    fn want_no_groups(&mut self) {
-        self.wanted_groups.clear();
     }
 
     /// Messages are only retained from now on, and handed to nobody; or are handed over as others are.

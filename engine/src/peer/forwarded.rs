@@ -27,8 +27,8 @@ pub(super) const MESSAGE_LENGTH_LEN: usize = 4;
 /// Longest mountpoint, client id, group, filter or topic.
 const TEXT_LEN_MAX: usize = u16::MAX as usize;
 
-/// Shared groups, one member of each of which gets the message on the receiving node.
-#[derive(Clone, Copy, Debug)]
+/// Shared groups, one member of each of which gets the message on the receiving node. Two are equal only in the same form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Groups<'a> {
     /// As the router names them: group and filter.
     Listed(&'a [(&'a str, &'a str)]),
@@ -188,7 +188,8 @@ impl<'a> Forwarded<'a> {
         buffer[start..start + MESSAGE_LENGTH_LEN].copy_from_slice(&length.to_be_bytes());
     }
 
-    fn decode(bytes: &'a [u8], now: Millis) -> Result<Self, Malformed> {
+    /// Reads a message. What `IS_CHECKED` was found to be text before is not looked at again.
+    fn decode<const IS_CHECKED: bool>(bytes: &'a [u8], now: Millis) -> Result<Self, Malformed> {
         let mut reader = Reader(bytes);
         let flags = reader.u8()?;
         let is_repeat = flags & QOS == REPEAT;
@@ -203,13 +204,13 @@ impl<'a> Forwarded<'a> {
         let mountpoint = reader.text()?;
         let expires_at = if flags & EXPIRES == 0 { NEVER } else { now.saturating_add(reader.u64()?).min(NEVER - 1) };
         let receiver = if flags & DIRECT == 0 { None } else { Some(reader.text()?) };
-        let groups = if flags & SHARED == 0 { Groups::default() } else { read_groups(&mut reader)? };
+        let groups = if flags & SHARED == 0 { Groups::default() } else { read_groups::<IS_CHECKED>(&mut reader)? };
         let topic_len = u32::from(reader.u16()?);
         let properties_len = reader.u32()?;
         let span = reader.0;
         let topic = reader.take(topic_len as usize)?;
         reader.take(properties_len as usize)?;
-        if topic.is_empty() || std::str::from_utf8(topic).is_err() {
+        if !IS_CHECKED && (topic.is_empty() || std::str::from_utf8(topic).is_err()) {
             return Err(Malformed);
         }
         let layout = Layout {
@@ -225,15 +226,19 @@ impl<'a> Forwarded<'a> {
     }
 }
 
-fn read_groups<'a>(reader: &mut Reader<'a>) -> Result<Groups<'a>, Malformed> {
+fn read_groups<'a, const IS_CHECKED: bool>(reader: &mut Reader<'a>) -> Result<Groups<'a>, Malformed> {
     let count = reader.u16()?;
     if count == 0 {
         return Err(Malformed);
     }
     let start = reader.0;
-    for _ in 0..count {
-        reader.text()?;
-        reader.text()?;
+    for _ in 0..2 * u32::from(count) {
+        if IS_CHECKED {
+            let length = reader.u16()?;
+            reader.take(usize::from(length))?;
+        } else {
+            reader.text()?;
+        }
     }
     Ok(Groups::Encoded(&start[..start.len() - reader.0.len()]))
 }
@@ -260,7 +265,7 @@ impl<'a> Messages<'a> {
         let mut left = 0;
         while !rest.0.is_empty() {
             let length = rest.u32()?;
-            Forwarded::decode(rest.take(length as usize)?, now)?;
+            Forwarded::decode::<false>(rest.take(length as usize)?, now)?;
             left += 1;
         }
         Ok(Self { rest: bytes, left, now })
@@ -278,7 +283,7 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Forwarded<'a>> {
         let mut reader = Reader(self.rest);
         let length = reader.u32().ok()?;
-        let message = Forwarded::decode(reader.take(length as usize).ok()?, self.now).ok()?;
+        let message = Forwarded::decode::<true>(reader.take(length as usize).ok()?, self.now).ok()?;
         self.rest = reader.0;
         self.left -= 1;
         Some(message)

@@ -114,6 +114,31 @@ def test_what_a_silent_node_would_have_said_is_told_to_be_missing(two: list[Clus
         assert (done.returncode, "is not reachable" in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("retain", "show", "--node", "--payload"), "lit"),
+        (("metrics", "show", "--node"), "counter.mqtt_publish_received[node=one@127.0.0.1] = 1"),
+        (("show", "max_inflight_messages", "--all"), "one@127.0.0.1"),
+        (("set", "max_inflight_messages=9", "--all"), "one@127.0.0.1"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_every_command_over_nodes_says_what_it_has_and_whom_it_could_not_ask(
+    two: list[ClusterNode], connect: Connect, words: tuple[str, ...], said: str
+) -> None:
+    one, other = two
+    connect(one, "anna").publish("lamp", b"lit", qos=1, retain=True)
+    other.broker.kill()
+    eventually(lambda: one.sees(down=(other,)), "the other node is down")
+    done = one.broker.program("vmq-admin", *words)
+    assert (done.returncode, said in done.stdout) == (0, True)
+    assert f"what {other.name} has is missing: {other.name} is not reachable" in done.stderr
+    named = [word for word in words if word not in ("--node", "--all")]
+    done = one.broker.program("vmq-admin", *named, f"--node={other.name}")
+    assert (done.returncode, f"{other.name} is not reachable" in done.stderr, done.stdout) == (1, True, "")
+
+
 def test_members_tell_their_phase_how_they_reach_this_node_and_how_far_they_are(two: list[ClusterNode]) -> None:
     one, other = two
 

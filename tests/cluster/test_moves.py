@@ -35,6 +35,8 @@ def test_a_client_that_comes_to_another_node_has_its_subscriptions_and_its_queue
     assert moved.receive().payload == b"from one"
     # It is where it was said to be, and nowhere else.
     assert "mover" not in clients_of(one)
+    assert [metric(node, "cluster_sessions_out") for node in (one, two)] == [1, 0]
+    assert [metric(node, "cluster_sessions_in") for node in (one, two)] == [0, 1]
 
 
 def await_records(node: ClusterNode, count: int) -> None:

@@ -60,8 +60,8 @@ class Listener:
 
     `max_connections`, `max_connection_rate` (a second) and `max_ws_frame_size` (bytes) None: no limit.
     `allow_anonymous` True: whatever the key of that name says; None: as it says. `max_connection_lifetime`: seconds, 0
-    for no limit. `tls_handshake_timeout`: milliseconds. `is_active`: whether this version opens it. `auth_plugins`,
-    `authz_plugins`: who is asked, None for everybody.
+    for no limit. `tls_handshake_timeout`: milliseconds, None: no limit. `is_active`: whether this version opens it.
+    `auth_plugins`, `authz_plugins`: who is asked, None for everybody.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class Listener:
     auth_plugins: tuple[str, ...] | None = None
     authz_plugins: tuple[str, ...] | None = None
     tls: TlsFiles | None = None
-    tls_handshake_timeout: int = 5_000
+    tls_handshake_timeout: int | None = 5_000
     use_identity_as_username: bool = False
     proxy_protocol: bool = False
     proxy_protocol_use_cn_as_username: bool = False
@@ -213,7 +213,7 @@ def listener_of(
 
 
 DEFAULT_HANDSHAKE_TIMEOUT_MS = 5_000
-_NONE_MEANS_NO_LIMIT = frozenset({"max_connections", "max_connection_rate"})
+_NONE_MEANS_NO_LIMIT = frozenset({"max_connections", "max_connection_rate", "tls_handshake_timeout"})
 
 
 def _forwarding(option: Callable[[str, Any], Any]) -> Forwarding | None:

@@ -149,6 +149,11 @@ def test_options_of_tls_are_inherited() -> None:
     assert (first.tls_handshake_timeout, second.tls_handshake_timeout) == (5_000, 700)
 
 
+def test_a_handshake_of_tls_may_have_no_limit() -> None:
+    text = "listener.ssl.a = 8883\nlistener.ssl.a.certfile = a.pem\nlistener.ssl.tls_handshake_timeout = infinity"
+    assert configured(text).listeners[0].tls_handshake_timeout is None
+
+
 def test_limits_of_connections_are_inherited() -> None:
     text = """
     listener.max_connection_rate = 100

@@ -195,7 +195,9 @@ class ClusterNode:
         for listener in self._terms.listeners:
             address = await asyncio.to_thread(listener.literal_address)
             tls = certificates.get(listener.engine_name)
-            info = self._engine.open_cluster_listener(listener.engine_name, address, listener.port, tls=tls)
+            info = self._engine.open_cluster_listener(
+                listener.engine_name, address, listener.port, tls=tls, max_connections=listener.max_connections
+            )
             _log.info(
                 "cluster listener open", listener=info.name, address=info.address, port=info.port, tls=info.is_tls
             )

@@ -1272,7 +1272,8 @@ class PeerInfo:
     wrong_incarnation, settings, guest_lane, joining_closed, name_taken, certificate, removed. Nothing but version, secret, busy and
     malformed can come from somebody who does not know the secret. `answering`: the node that is at the address instead of the one
     that was looked for. Clients' messages: `queued_bytes` are not written, `held_bytes` not acknowledged or not written;
-    `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.
+    `oldest_age_ms`: how long the oldest of QoS 1 and 2 have waited that the peer has not acknowledged, 0 for none; too high by 50 ms,
+    or by 1 % of the longest wait there was, at most; `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.
     `messages_turned_away` (by `peer_send`) and `messages_lost` (with a connection) are control and metadata messages.
     """
 
@@ -1286,6 +1287,7 @@ class PeerInfo:
     refusal: str | None
     queued_bytes: int
     held_bytes: int
+    oldest_age_ms: int
     dropped: tuple[int, int, int]
     dropped_bytes: int
     messages_turned_away: int

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Pure, without sockets, clocks or threads: `hello`, `handshake` (who is there), `roster` (who may come in), `frame`,
-//! `writer`, `forwarded` (bytes), `outbox` with `chunk` and `inbox` (both ends of the data lane), `pulse` (heartbeats),
+//! `writer`, `forwarded` (bytes), `outbox` with `chunk` and `ages`, and `inbox` (both ends of the data lane), `pulse` (heartbeats),
 //! `backoff`, `queue`. Sockets: `wire`, `tls` with `tls_faults`, `dialling`, `connection`, `gate`, `visitor`; a link's thread: `driver`, `dialled`, `accepted`,
 //! `carrying`, `telling`. What threads share: `shared`, `link`, `listener`, `status`.
 //!
@@ -23,6 +23,7 @@
 //! ends. **Must not know** sessions, routing, the store, Python.
 
 mod accepted;
+mod ages;
 mod backoff;
 mod bytes;
 mod carrying;

@@ -52,6 +52,7 @@ records! {
         refusal: Option<String>,
         queued_bytes: usize,
         held_bytes: usize,
+        oldest_age_ms: u64,
         dropped: (u64, u64, u64),
         dropped_bytes: u64,
         messages_turned_away: u64,
@@ -398,6 +399,7 @@ impl Cluster {
         let Some(peers) = self.peers.get() else { return Vec::new() };
         let (waiting, dropped) = self.notices.counts();
         let mut metrics = link_metrics::sums(&peers.figures(), waiting as u64, dropped);
+        metrics.extend(link_metrics::of_peers(&peers.links()));
         let routes = [
             (
                 "counter",
@@ -537,6 +539,7 @@ impl PeerInfo {
             refusal: info.refusal.map(|code| code.name().to_owned()),
             queued_bytes: info.queued_bytes,
             held_bytes: info.held_bytes,
+            oldest_age_ms: info.oldest_age_ms,
             dropped: (qos_0, qos_1, qos_2),
             dropped_bytes: info.dropped.bytes,
             messages_turned_away: info.messages_turned_away,

@@ -1,8 +1,9 @@
 //! Metrics of the links to other nodes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::peer::Figures;
+use crate::peer::{Figures, PeerInfo, PeerLink};
 
 use super::records::Metric;
 
@@ -68,4 +69,28 @@ pub(super) fn sums(figures: &Figures, events_waiting: u64, events_dropped: u64) 
     let counters = counters.map(|(name, value, description)| metric("counter", name, value, description));
     let gauges = gauges.map(|(name, value, description)| metric("gauge", name, value, description));
     counters.into_iter().chain(gauges).chain(dropped_by_qos).collect()
+}
+
+/// What waits for each peer, under a label with its name. A guest is no peer.
+pub(super) fn of_peers(links: &[Arc<PeerLink>]) -> Vec<Metric> {
+    let peers = links.iter().filter(|link| link.index().is_some());
+    peers.map(|link| link.info()).flat_map(|info| gauges_of_peer(&info)).collect()
+}
+
+fn gauges_of_peer(info: &PeerInfo) -> [Metric; 2] {
+    let gauges = [
+        (
+            "cluster_peer_oldest_age_ms",
+            info.oldest_age_ms,
+            "Milliseconds that the oldest messages of QoS 1 and 2 have waited which another node has not acknowledged.",
+        ),
+        ("cluster_peer_held_bytes", info.held_bytes as u64, "Bytes of messages held for another node."),
+    ];
+    gauges.map(|(name, value, description)| Metric {
+        name: name.to_owned(),
+        kind: "gauge".to_owned(),
+        labels: HashMap::from([("peer".to_owned(), info.name.to_string())]),
+        value,
+        description: description.to_owned(),
+    })
 }

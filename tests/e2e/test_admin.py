@@ -373,9 +373,16 @@ def test_node_status_has_vernemqs_rows(broker: BrokerProcess) -> None:
         "matches_local",
         "matches_remote",
         "version",
+        "node",
+        "cluster",
+        "incarnation",
+        "members",
+        "reachable",
+        "ready",
         "cluster_ready",
     ]
     assert status["num_online"] >= 1
+    assert (status["members"], status["reachable"], status["ready"]) == (1, 1, True)
 
 
 def test_the_phase_is_one_word_and_its_history_a_table(broker: BrokerProcess) -> None:

@@ -116,7 +116,7 @@ class CertificateAuthority:
         both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = draft(subject(host), self.name, key, days=(-1, 30)).add_extension(both, critical=False)
         builder = builder.add_extension(x509.SubjectAlternativeName([general(host)]), critical=False)
-        return Issued(builder.sign(self.key, hashes.SHA256()), key)
+        return Issued(builder.sign(self.key, hashes.SHA256()), key, self.chain)
 
     def revoke(self, *issued: Issued) -> None:
         """Have them stand in the lists that are made from now on."""

@@ -377,11 +377,12 @@ class Engine:
         """Change limits for what happens next; unnamed ones stay. Raises `ValueError` and `TypeError`."""
 
     def open_cluster_listener(
-        self, name: str, address: str, port: int, *, tls: LinkTls | None = None
+        self, name: str, address: str, port: int, *, tls: LinkTls | None = None, max_connections: int | None = None
     ) -> ClusterListenerInfo:
         """Let other nodes in at a literal IPv4 or IPv6 address; port 0 takes a free port (the answer tells it).
 
-        With `tls` they need a certificate of its authority. Raises `OSError`, and `ValueError` (name taken, bad address).
+        With `tls` they need a certificate of its authority. At `max_connections`, of which a peer takes three, further
+        ones wait until one ends. Raises `OSError`, and `ValueError` (name taken, bad address, a limit of 0).
         """
 
     def close_cluster_listener(self, name: str) -> bool:
@@ -1193,16 +1194,29 @@ class LinkLimits(TypedDict, total=False):
 
 @final
 class LinkTls:
-    """TLS between nodes: both ends show a certificate. Immutable, and checked when it is made. TLS 1.2 and 1.3."""
+    """TLS between nodes: both ends show a certificate. Immutable, and checked when it is made."""
 
     def __init__(
-        self, *, certificates: bytes, key: bytes, ca: bytes, crl: bytes | None = None, check_names: bool = True
+        self,
+        *,
+        certificates: bytes,
+        key: bytes,
+        ca: bytes,
+        crl: bytes | None = None,
+        check_names: bool = True,
+        depth: int = 1,
+        versions: Collection[str] = ("tlsv1.2", "tlsv1.3"),
+        ciphers: Sequence[str] = (),
+        curves: Sequence[str] = (),
+        handshake_timeout_ms: int | None = 5_000,
     ) -> None:
-        """All of it is PEM. `certificates`: this node's chain, good for both ends; `key`: not encrypted.
+        """Files are PEM. `certificates`: this node's chain, good for both ends; `key`: not encrypted.
 
         `ca`: authorities of the certificates of the cluster. `crl`: of a certificate it must then be known that it is not
         revoked. `check_names`: a certificate must be for the host that was dialled, or for the one in the node's name.
-        Raises `ValueError` with a sentence: which part is bad and why.
+        `depth`: intermediate certificates that a peer may present. `versions`, `ciphers` and `curves`: as those of
+        `TlsConfig`. `handshake_timeout_ms`: for TLS alone, at both ends; None: as long as everything until a link is
+        ready. Raises `ValueError` with a sentence: which part is bad and why.
         """
 
 @final
@@ -1225,12 +1239,14 @@ class PeerConfig:
 
 @final
 class ClusterListenerInfo:
-    """A listener for other nodes. `failed_connections` were not let in."""
+    """A listener for other nodes. `failed_connections` were not let in. `max_connections` None: no limit."""
 
     name: str
     address: str
     port: int
     is_tls: bool
+    max_connections: int | None
+    active_connections: int
     all_connections: int
     failed_connections: int
 
@@ -1256,7 +1272,8 @@ class PeerInfo:
     wrong_incarnation, settings, guest_lane, joining_closed, name_taken, certificate, removed. Nothing but version, secret, busy and
     malformed can come from somebody who does not know the secret. `answering`: the node that is at the address instead of the one
     that was looked for. Clients' messages: `queued_bytes` are not written, `held_bytes` not acknowledged or not written;
-    `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.
+    `oldest_age_ms`: how long the oldest of QoS 1 and 2 have waited that the peer has not acknowledged, 0 for none; too high by 50 ms,
+    or by 1 % of the longest wait there was, at most; `dropped` by QoS; `duplicates` and `gaps` count batches that came twice, and times that some were missing.
     `messages_turned_away` (by `peer_send`) and `messages_lost` (with a connection) are control and metadata messages.
     """
 
@@ -1270,6 +1287,7 @@ class PeerInfo:
     refusal: str | None
     queued_bytes: int
     held_bytes: int
+    oldest_age_ms: int
     dropped: tuple[int, int, int]
     dropped_bytes: int
     messages_turned_away: int

@@ -373,9 +373,16 @@ def test_node_status_has_vernemqs_rows(broker: BrokerProcess) -> None:
         "matches_local",
         "matches_remote",
         "version",
+        "node",
+        "cluster",
+        "incarnation",
+        "members",
+        "reachable",
+        "ready",
         "cluster_ready",
     ]
     assert status["num_online"] >= 1
+    assert (status["members"], status["reachable"], status["ready"]) == (1, 1, True)
 
 
 def test_the_phase_is_one_word_and_its_history_a_table(broker: BrokerProcess) -> None:
@@ -386,11 +393,11 @@ def test_the_phase_is_one_word_and_its_history_a_table(broker: BrokerProcess) ->
 
 def test_a_node_without_peers_is_a_cluster_of_one(broker: BrokerProcess) -> None:
     assert done(broker, "cluster", "show") == (
-        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
-        "| Node              | Running | link | phase | link_back | behind | since | error |\n"
-        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
-        "| VerneMQ@127.0.0.1 | true    | self | ready |           |        |       |       |\n"
-        "+-------------------+---------+------+-------+-----------+--------+-------+-------+\n"
+        "+-------------------+---------+------+-------+-----------+--------+--------+------------+-------+-------+\n"
+        "| Node              | Running | link | phase | link_back | behind | lag_ms | held_bytes | since | error |\n"
+        "+-------------------+---------+------+-------+-----------+--------+--------+------------+-------+-------+\n"
+        "| VerneMQ@127.0.0.1 | true    | self | ready |           |        |        |            |       |       |\n"
+        "+-------------------+---------+------+-------+-----------+--------+--------+------------+-------+-------+\n"
         "\n"
     )
 

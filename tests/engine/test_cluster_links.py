@@ -251,6 +251,11 @@ def test_listeners_open_and_close(node: Callable[..., Node]) -> None:
     tls = node_tls(CertificateAuthority())
     with pytest.raises(ValueError, match="no TLS"):
         a.engine.set_cluster_listener_tls("default", tls)
+    with pytest.raises(ValueError, match="max_connections: expected 1 or more"):
+        a.engine.open_cluster_listener("other", "127.0.0.1", 0, max_connections=0)
+    small = a.engine.open_cluster_listener("small", "127.0.0.1", 0, max_connections=5)
+    assert (a.listener.max_connections, small.max_connections, small.active_connections) == (None, 5, 0)
+    assert a.engine.close_cluster_listener("small")
     assert a.engine.close_cluster_listener("default")
     assert not a.engine.close_cluster_listener("default")
     assert a.engine.cluster_listeners() == []
@@ -291,6 +296,10 @@ def test_what_is_said_wrongly_is_told(node: Callable[..., Node]) -> None:
         a.engine.set_cluster(b"x")
     with pytest.raises(ValueError, match="certificate"):
         LinkTls(certificates=b"", key=b"", ca=b"")
+    with pytest.raises(ValueError, match="is not offered"):
+        LinkTls(certificates=b"", key=b"", ca=b"", versions=["tlsv1.1"])
+    with pytest.raises(ValueError, match="handshake_timeout_ms: expected 1 or more"):
+        LinkTls(certificates=b"", key=b"", ca=b"", handshake_timeout_ms=0)
 
 
 def test_a_configuration_of_a_peer_is_a_value() -> None:

@@ -33,6 +33,8 @@ pub(super) enum DialFailure {
     Closed,
     #[error("the peer was not ready for the link in time (outgoing_cluster_handshake_ack_timeout)")]
     Late,
+    #[error("the peer was not done with the handshake of TLS in time (tls_handshake_timeout)")]
+    LateTls,
 }
 
 impl DialFailure {
@@ -44,7 +46,7 @@ impl DialFailure {
             Self::Handshake(DialFault::Malformed) => Some(RefusalCode::Malformed),
             Self::Handshake(DialFault::WrongNode { .. }) => Some(RefusalCode::WrongNode),
             Self::Handshake(DialFault::WrongIncarnation { .. }) => Some(RefusalCode::WrongIncarnation),
-            Self::Socket(_) | Self::Tls(_) | Self::Closed | Self::Late => None,
+            Self::Socket(_) | Self::Tls(_) | Self::Closed | Self::Late | Self::LateTls => None,
         }
     }
 }
@@ -60,7 +62,10 @@ enum Stage {
 pub(super) struct Opening {
     pub wire: Arc<Wire>,
     pub target: Target,
-    pub deadline: Micros,
+    /// Until when it has to be open.
+    deadline: Micros,
+    /// Until when TLS has to be ready, once it has begun; none: as long as all of it.
+    tls_deadline: Option<Micros>,
     lane: Lane,
     wanted: Wanted,
     tls: Option<LinkTls>,
@@ -95,6 +100,7 @@ impl Opening {
             wire,
             target,
             deadline,
+            tls_deadline: None,
             lane,
             wanted,
             tls: tls.as_deref().cloned(),
@@ -112,6 +118,7 @@ impl Opening {
                 return Ok(None);
             }
             self.stage = Stage::Tls;
+            self.tls_deadline = self.tls.as_ref().and_then(|tls| tls.deadline(link.shared.now()));
         }
         if self.stage == Stage::Tls {
             if !self.wire.shake_hands()? {
@@ -128,6 +135,22 @@ impl Opening {
             self.stage = Stage::Greet;
         }
         self.greet()
+    }
+
+    /// When it is late, as far as it has come.
+    pub fn due(&self) -> Micros {
+        self.tls_due().unwrap_or(self.deadline)
+    }
+
+    /// The same while TLS is what it has the least time for.
+    fn tls_due(&self) -> Option<Micros> {
+        self.tls_deadline.filter(|due| self.stage == Stage::Tls && *due <= self.deadline)
+    }
+
+    /// With what it is late, if it is.
+    pub fn lateness(&self, now: Micros) -> Option<DialFailure> {
+        let failure = if self.tls_due().is_some() { DialFailure::LateTls } else { DialFailure::Late };
+        (now >= self.due()).then_some(failure)
     }
 
     fn check_names(&self) -> Result<(), DialFailure> {

@@ -12,7 +12,6 @@ use mio::{Events, Poll};
 use super::backoff::Backoff;
 use super::connection::{Ending, Open};
 use super::dialled::Dial;
-use super::dialling::DialFailure;
 use super::lane::Lane;
 use super::link::{Mail, PeerConfig, PeerLink};
 use super::pulse::Micros;
@@ -195,7 +194,11 @@ impl Driver {
                         self.end_dialled(place, &ending);
                     }
                 }
-                Dial::Opening(opening) if now >= opening.deadline => self.fail_opening(place, &DialFailure::Late),
+                Dial::Opening(opening) => {
+                    if let Some(failure) = opening.lateness(now) {
+                        self.fail_opening(place, &failure);
+                    }
+                }
                 Dial::Pause(until) if now >= *until => {
                     if place == Lane::Control.place() || self.is_dialled_member() {
                         self.begin(place, now);
@@ -203,7 +206,7 @@ impl Driver {
                         self.dials[place] = Dial::Off;
                     }
                 }
-                Dial::Off | Dial::Pause(_) | Dial::Resolving | Dial::Opening(_) => {}
+                Dial::Off | Dial::Pause(_) | Dial::Resolving => {}
             }
             if let Some(open) = &mut self.accepted[place]
                 && let Err(ending) = open.beat(&self.link, now)
@@ -220,7 +223,7 @@ impl Driver {
             due = due.min(match dial {
                 Dial::Open(open) if open.is_readable => now,
                 Dial::Open(open) => open.pulse.next_due(),
-                Dial::Opening(opening) => opening.deadline,
+                Dial::Opening(opening) => opening.due(),
                 Dial::Pause(until) => *until,
                 Dial::Off | Dial::Resolving => due,
             });

@@ -7,19 +7,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::broker::Peer;
-use crate::net::{Acceptor, Address, Doorstop, SocketOptions, bind};
+use crate::net::{Acceptor, Address, SocketOptions, bind};
 
+use super::listener::{ClusterListener, Seat};
 use super::pulse::Micros;
 use super::refusal::RefusalCode;
 use super::shared::Shared;
@@ -39,35 +38,11 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 const WAKER: usize = 0;
 const EVENTS: usize = 128;
 
-/// A listener for peers.
-#[derive(Debug)]
-pub struct ClusterListener {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// TLS for new connections; none for a listener without.
-    tls: ArcSwapOption<LinkTls>,
-    doorstop: Mutex<Option<Doorstop>>,
-    accepted: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl ClusterListener {
-    /// Whether it speaks TLS.
-    pub fn is_tls(&self) -> bool {
-        self.tls.load().is_some()
-    }
-
-    /// Connections so far, and those that did not get through the handshake.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.accepted.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
-}
-
 enum GateMail {
     Open(Arc<ClusterListener>, Acceptor),
     Close(Arc<str>),
+    /// A listener of this name that was full has room again.
+    Room(Arc<str>),
     Stop,
 }
 
@@ -113,6 +88,7 @@ impl Gate {
         name: &str,
         address: SocketAddr,
         tls: Option<LinkTls>,
+        connections_max: Option<usize>,
     ) -> io::Result<Option<Arc<ClusterListener>>> {
         let mut listeners = self.listeners.lock();
         if listeners.iter().any(|listener| &*listener.name == name) {
@@ -120,14 +96,7 @@ impl Gate {
         }
         let (acceptor, doorstop, bound) = bind(&Address::Inet(address), &SocketOptions::default())?;
         let address = if let Address::Inet(bound) = bound { bound } else { address };
-        let listener = Arc::new(ClusterListener {
-            name: name.into(),
-            address,
-            tls: ArcSwapOption::from_pointee(tls),
-            doorstop: Mutex::new(Some(doorstop)),
-            accepted: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        });
+        let listener = Arc::new(ClusterListener::new(name, address, connections_max, tls, doorstop));
         listeners.push(Arc::clone(&listener));
         self.mailbox.post(GateMail::Open(Arc::clone(&listener), acceptor));
         Ok(Some(listener))
@@ -197,6 +166,7 @@ impl Keeper {
                 match mail {
                     GateMail::Open(listener, acceptor) => self.open(listener, acceptor),
                     GateMail::Close(name) => self.close(&name),
+                    GateMail::Room(name) => self.accept_at_all(|listener| listener.name == name),
                     GateMail::Stop => return,
                 }
             }
@@ -232,8 +202,17 @@ impl Keeper {
     }
 
     fn accept(&mut self, key: usize) {
-        for _ in 0..ACCEPTED_A_TURN {
-            let Some(Place::Listener(listener, acceptor)) = self.places.get(key) else { return };
+        for number in 0..ACCEPTED_A_TURN {
+            let Some(Place::Listener(listener, acceptor)) = self.places.get_mut(key) else { return };
+            if !listener.has_room() {
+                if number == 0 {
+                    count(&self.shared.gate.held_back, 1);
+                } else {
+                    // Tells anew if there are more than those that this turn has let in.
+                    let _ = self.poll.registry().reregister(acceptor, Token(WAKER + 1 + key), Interest::READABLE);
+                }
+                return;
+            }
             match acceptor.accept() {
                 Ok((socket, from)) => {
                     let listener = Arc::clone(listener);
@@ -259,12 +238,15 @@ impl Keeper {
         self.make_room();
         let tls = listener.tls.load_full();
         let layer = tls.as_ref().map(|tls| tls.accept()).transpose().map_err(io::Error::other)?;
-        let wire = Arc::new(Wire::new(socket, layer)?);
-        let deadline = self.shared.now() + self.shared.options.load().handshake_timeout.as_micros() as Micros;
+        let (mailbox, name) = (Arc::clone(&self.mailbox), Arc::clone(&listener.name));
+        let seat = Seat::take(listener, move || mailbox.post(GateMail::Room(Arc::clone(&name))));
+        let wire = Arc::new(Wire::new(socket, layer)?.seated(seat));
+        let now = self.shared.now();
         let entry = self.places.vacant_entry();
         let key = entry.key();
         wire.register(self.poll.registry(), Token(WAKER + 1 + key))?;
-        let visitor = Visitor::new(wire, Arc::clone(listener), address, tls, deadline);
+        let limit = self.shared.options.load().handshake_timeout;
+        let visitor = Visitor::new(wire, Arc::clone(listener), address, tls, now, limit);
         entry.insert(Place::Visitor(Box::new(visitor)));
         self.advance(key);
         Ok(())
@@ -273,7 +255,7 @@ impl Keeper {
     /// Lets go of whoever has waited longest where all places are taken.
     fn make_room(&mut self) {
         let visitors = self.places.iter().filter_map(|(key, place)| match place {
-            Place::Visitor(visitor) => Some((visitor.deadline, key)),
+            Place::Visitor(visitor) => Some((visitor.came_at, key)),
             Place::Listener(..) => None,
         });
         let (number, oldest) = visitors.fold((0, None::<(Micros, usize)>), |(number, oldest), visitor| {
@@ -350,23 +332,25 @@ impl Keeper {
 
     fn look_at_clock(&mut self) {
         let now = self.shared.now();
-        let is_late = |place: &Place| matches!(place, Place::Visitor(visitor) if now >= visitor.deadline);
-        let late: Vec<usize> = self.places.iter().filter(|(_, place)| is_late(place)).map(|(key, _)| key).collect();
-        for key in late {
-            self.dismiss(
-                key,
-                None,
-                "it has not said in time who it is (outgoing_cluster_handshake_ack_timeout)".to_owned(),
-            );
+        let reason_of = |place: &Place| match place {
+            Place::Visitor(visitor) => visitor.lateness(now),
+            Place::Listener(..) => None,
+        };
+        let late: Vec<_> = self.places.iter().filter_map(|(key, place)| Some((key, reason_of(place)?))).collect();
+        for (key, reason) in late {
+            self.dismiss(key, None, reason.to_owned());
         }
         if self.accept_at.is_some_and(|at| now >= at) {
             self.accept_at = None;
-            let is_listener = |place: &Place| matches!(place, Place::Listener(..));
-            let keys: Vec<usize> =
-                self.places.iter().filter(|(_, place)| is_listener(place)).map(|(key, _)| key).collect();
-            for key in keys {
-                self.accept(key);
-            }
+            self.accept_at_all(|_| true);
+        }
+    }
+
+    fn accept_at_all(&mut self, is_meant: impl Fn(&ClusterListener) -> bool) {
+        let is_it = |place: &Place| matches!(place, Place::Listener(listener, _) if is_meant(listener));
+        let keys: Vec<usize> = self.places.iter().filter(|(_, place)| is_it(place)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.accept(key);
         }
     }
 
@@ -375,7 +359,7 @@ impl Keeper {
         let mut due = self.accept_at.unwrap_or(Micros::MAX).min(now + TURN_MAX.as_micros() as Micros);
         for (_, place) in &self.places {
             if let Place::Visitor(visitor) = place {
-                due = due.min(visitor.deadline);
+                due = due.min(visitor.due());
             }
         }
         Duration::from_micros(due.saturating_sub(now))

@@ -289,9 +289,10 @@ impl PeerLink {
     /// What is known of the peer.
     pub fn info(&self) -> PeerInfo {
         let status = self.status.lock().clone();
-        let (queued_bytes, held_bytes, dropped) = {
-            let data = self.data.lock();
-            (data.outbox.unwritten(), data.outbox.held(), data.outbox.dropped())
+        let now = self.shared.upper.now();
+        let (queued_bytes, held_bytes, oldest_age_ms, dropped) = {
+            let outbox = &self.data.lock().outbox;
+            (outbox.unwritten(), outbox.held(), outbox.oldest_age(now), outbox.dropped())
         };
         let (mut messages_turned_away, mut messages_lost) = (0, 0);
         for queue in &self.queues {
@@ -311,6 +312,7 @@ impl PeerLink {
             refusal: status.refusal,
             queued_bytes,
             held_bytes,
+            oldest_age_ms,
             dropped,
             messages_turned_away,
             messages_lost,

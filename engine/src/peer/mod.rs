@@ -14,15 +14,16 @@
 //! ```
 //!
 //! Pure, without sockets, clocks or threads: `hello`, `handshake` (who is there), `roster` (who may come in), `frame`,
-//! `writer`, `forwarded` (bytes), `outbox` with `chunk` and `inbox` (both ends of the data lane), `pulse` (heartbeats),
-//! `backoff`, `queue`. Sockets: `wire`, `tls`, `dialling`, `connection`, `gate`, `visitor`; a link's thread: `driver`, `dialled`, `accepted`,
-//! `carrying`, `telling`. What threads share: `shared`, `link`, `status`.
+//! `writer`, `forwarded` (bytes), `outbox` with `chunk` and `ages`, and `inbox` (both ends of the data lane), `pulse` (heartbeats),
+//! `backoff`, `queue`. Sockets: `wire`, `tls` with `tls_faults`, `dialling`, `connection`, `gate`, `visitor`; a link's thread: `driver`, `dialled`, `accepted`,
+//! `carrying`, `telling`. What threads share: `shared`, `link`, `listener`, `status`.
 //!
 //! Invariants: no thread of one peer waits for another peer; locks are held for short and never two of one link at a time;
 //! what a stranger sends is bounded before it is believed; a batch reaches the upper layer once and in order, or the connection
 //! ends. **Must not know** sessions, routing, the store, Python.
 
 mod accepted;
+mod ages;
 mod backoff;
 mod bytes;
 mod carrying;
@@ -40,6 +41,7 @@ mod identity;
 mod inbox;
 mod lane;
 mod link;
+mod listener;
 mod notices;
 mod options;
 mod outbox;
@@ -55,6 +57,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_faults;
 mod upper;
 mod visitor;
 mod wire;
@@ -68,13 +71,14 @@ use std::time::{Duration, Instant};
 
 pub use forwarded::{Forwarded, Groups, Messages};
 pub use frame::{FRAME_LEN_MAX, Frame, FrameFault, FrameReader};
-pub use gate::{ClusterListener, HANDSHAKES_MAX};
+pub use gate::HANDSHAKES_MAX;
 pub use handshake::{DialFault, DialStep, Dialler, GreetStep, Greeter, Wanted, Welcome};
 pub use hello::{Hello, MESSAGE_LEN_MAX, NONCE_LEN, Nonce, Terms, VERSIONS, Versions, message_len};
 pub use identity::{Boot, ClusterId, Identity, Incarnation, PeerId};
 pub use inbox::{Arrival, Inbox, Resume, Taken};
 pub use lane::{Lane, Side};
 pub use link::{PeerConfig, PeerLink};
+pub use listener::ClusterListener;
 pub use notices::{Notice, Notices};
 pub use options::LinkOptions;
 pub use outbox::{Outbox, OutboxLimits};
@@ -111,6 +115,8 @@ pub struct Figures {
     pub refused: u64,
     /// Those that had to make room for newer ones.
     pub crowded_out: u64,
+    /// Times that connections had to wait, since a listener had as many as it may.
+    pub held_back: u64,
 }
 
 /// The links of one node.
@@ -139,7 +145,18 @@ impl Peers {
         address: SocketAddr,
         tls: Option<LinkTls>,
     ) -> io::Result<Option<Arc<ClusterListener>>> {
-        self.gate.open(name, address, tls)
+        self.gate.open(name, address, tls, None)
+    }
+
+    /// The same with so many connections at a time: further ones wait until one closes.
+    pub fn open_limited_listener(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        tls: Option<LinkTls>,
+        connections_max: usize,
+    ) -> io::Result<Option<Arc<ClusterListener>>> {
+        self.gate.open(name, address, tls, Some(connections_max))
     }
 
     /// Lets nobody in there any more; what is connected stays. False: no such name.
@@ -231,6 +248,7 @@ impl Peers {
             accepted: gate.accepted.load(Ordering::Relaxed),
             refused: gate.refused.load(Ordering::Relaxed),
             crowded_out: gate.crowded_out.load(Ordering::Relaxed),
+            held_back: gate.held_back.load(Ordering::Relaxed),
             ..Figures::default()
         };
         for link in links {

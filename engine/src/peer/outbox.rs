@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use crate::message::Millis;
 
+use super::ages::Ages;
 use super::chunk::{
     BATCH_HEAD_LEN, CHUNK_LEN, CONTENT_HEAD_LEN, Chunk, SEQ_LEN, batch_len, batch_seq, count_messages, strip,
 };
@@ -91,6 +92,7 @@ pub struct Outbox {
     waiting: usize,
     sending: Option<Sending>,
     dropped: Dropped,
+    ages: Ages,
 }
 
 impl Outbox {
@@ -108,6 +110,7 @@ impl Outbox {
             waiting: 0,
             sending: None,
             dropped: Dropped::default(),
+            ages: Ages::default(),
         }
     }
 
@@ -182,6 +185,7 @@ impl Outbox {
         // A batch without a number gets it with its first message that needs one.
         if batch_seq(&chunk.bytes[start..]) == 0 {
             self.last_seq += 1;
+            self.ages.begin(self.last_seq, now);
             chunk.last_seq = self.last_seq;
             chunk.bytes[start + BATCH_HEAD_LEN - SEQ_LEN..start + BATCH_HEAD_LEN]
                 .copy_from_slice(&self.last_seq.to_be_bytes());
@@ -212,6 +216,7 @@ impl Outbox {
         let is_kept = message.is_reliable();
         if is_kept {
             self.last_seq += 1;
+            self.ages.begin(self.last_seq, now);
         }
         let seq = if is_kept { self.last_seq } else { 0 };
         let mut encoded = Vec::with_capacity(message.encoded_size());
@@ -324,7 +329,7 @@ impl Outbox {
     pub fn acknowledge(&mut self, kept: u64, credit: u64) -> Result<bool, Impossible> {
         self.check(kept)?;
         let is_more = kept > self.kept;
-        self.kept = self.kept.max(kept);
+        self.keep(kept);
         if let Some(sending) = &mut self.sending {
             sending.credit = sending.credit.max(credit);
             while sending.chunk > 0 && self.chunks.front().is_some_and(|chunk| chunk.last_seq <= self.kept) {
@@ -338,6 +343,11 @@ impl Outbox {
         Ok(is_more)
     }
 
+    fn keep(&mut self, seq: u64) {
+        self.kept = self.kept.max(seq);
+        self.ages.keep(self.kept);
+    }
+
     fn check(&self, told: u64) -> Result<(), Impossible> {
         if told > self.last_seq { Err(Impossible { told, sent: self.last_seq }) } else { Ok(()) }
     }
@@ -347,7 +357,7 @@ impl Outbox {
     pub fn connect(&mut self, kept: u64, received: u64, credit: u64, message_len_max: usize) -> Result<(), Impossible> {
         self.check(kept.max(received))?;
         self.disconnect();
-        self.kept = self.kept.max(kept);
+        self.keep(kept);
         let (mut index, mut first) = (0, None);
         self.waiting = 0;
         while index < self.chunks.len() {
@@ -432,7 +442,8 @@ impl Outbox {
                 rest = after;
             }
         }
-        (self.held, self.waiting, self.kept) = (0, 0, self.last_seq);
+        (self.held, self.waiting) = (0, 0);
+        self.keep(self.last_seq);
     }
 
     /// Everything up to this sequence number is kept by the peer.
@@ -453,6 +464,11 @@ impl Outbox {
     /// Bytes among them that are not written on the present connection.
     pub fn unwritten(&self) -> usize {
         self.waiting + self.sending.as_ref().map_or(0, |sending| sending.cleared - sending.offset)
+    }
+
+    /// Milliseconds since the oldest batch was begun that the peer has not kept; 0: there is none.
+    pub fn oldest_age(&self, now: Millis) -> Millis {
+        self.ages.oldest(now)
     }
 
     /// What was turned away so far.

@@ -3,8 +3,15 @@
 //! A ping carries the time at which it was sent and comes back as it is. The proof that both ways work is as old as that
 //! time, so a link that goes silent right after a pong is not believed in for any longer than one that went silent before.
 
+use std::time::Duration;
+
 /// Microseconds on a monotonic clock.
 pub type Micros = u64;
+
+/// A time so much later.
+pub(super) fn later(now: Micros, by: Duration) -> Micros {
+    now.saturating_add(Micros::try_from(by.as_micros()).unwrap_or(Micros::MAX))
+}
 
 /// Pings in the time after which a silent connection is down.
 const PINGS_A_TIMEOUT: u64 = 5;

@@ -37,6 +37,7 @@ pub(super) struct GateCounters {
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     pub crowded_out: AtomicU64,
+    pub held_back: AtomicU64,
 }
 
 pub(super) struct Entry {

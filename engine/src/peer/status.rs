@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::message::Millis;
+
 use super::identity::{Incarnation, PeerId};
 use super::lane::{Lane, Side};
 use super::overflow::Dropped;
@@ -136,6 +138,8 @@ pub struct PeerInfo {
     pub queued_bytes: usize,
     /// Bytes of clients' messages that are held, written or not.
     pub held_bytes: usize,
+    /// Milliseconds since the oldest batch of clients' messages was begun that the peer has not kept; 0: there is none.
+    pub oldest_age_ms: Millis,
     /// Clients' messages that were turned away.
     pub dropped: Dropped,
     /// Batches that came a second time.

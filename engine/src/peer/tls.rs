@@ -3,24 +3,28 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, Error,
-    RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, Error, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme,
 };
 
 pub use crate::transport::tls::TlsConfigError;
+use crate::transport::tls::{Offers, check_depth, client_verifier};
 
-/// What TLS between nodes is made of; all of it PEM.
+use super::pulse::{Micros, later};
+pub(super) use super::tls_faults::explain;
+
+/// What TLS between nodes is made of. It serves both ends. Certificates, keys and lists are PEM.
 #[derive(Clone, Debug)]
 pub struct LinkTlsOptions {
-    /// This node's certificate and those that lead to the authority. It serves both ends.
+    /// This node's certificate and those that lead to the authority.
     pub certificates: Vec<u8>,
     /// Its private key.
     pub key: Vec<u8>,
@@ -30,6 +34,12 @@ pub struct LinkTlsOptions {
     pub revocations: Option<Vec<u8>>,
     /// A certificate must be for the host of the node that shows it.
     pub are_names_checked: bool,
+    /// Intermediates that a peer may present.
+    pub depth: usize,
+    /// What is agreed to.
+    pub offers: Offers,
+    /// How long a handshake may take; none: as long as everything until a link is ready.
+    pub handshake_timeout: Option<Duration>,
 }
 
 /// TLS between nodes. Cheap to clone.
@@ -38,6 +48,7 @@ pub struct LinkTls {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     are_names_checked: bool,
+    handshake_timeout: Option<Duration>,
 }
 
 impl fmt::Debug for LinkTls {
@@ -53,45 +64,41 @@ fn bad(part: &str, fault: impl fmt::Display) -> TlsConfigError {
 impl LinkTls {
     /// Reads and checks everything.
     pub fn new(options: &LinkTlsOptions) -> Result<Self, TlsConfigError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = options.offers.provider()?;
+        let versions = options.offers.versions()?;
         let certificates = read_certificates(&options.certificates, "certificate")?;
         let key = PrivateKeyDer::from_pem_slice(&options.key)
             .map_err(|error| bad("private key", format!("an unencrypted one is needed: {error}")))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in read_certificates(&options.authorities, "CA")? {
-            roots.add(certificate).map_err(|error| bad("CA", error))?;
-        }
-        let roots = Arc::new(roots);
-        let lists = options.revocations.as_deref().map_or(Ok(Vec::new()), read_revocations)?;
-        let has_lists = !lists.is_empty();
-        let mut clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-        let mut servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        if has_lists {
-            clients = clients
-                .with_crls(lists.iter().cloned())
-                .only_check_end_entity_revocation()
-                .enforce_revocation_expiration();
-            servers = servers.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
-        }
-        let clients = clients.build().map_err(|error| bad("CA or crl", error))?;
-        let servers = Arc::new(AnyName(servers.build().map_err(|error| bad("CA or crl", error))?));
+        let (authorities, revocations) = (&options.authorities, options.revocations.as_deref());
+        let clients = client_verifier(&provider, authorities, revocations, true, options.depth)?;
+        let servers = Arc::new(AnyName { inner: server_verifier(&provider, options)?, depth: options.depth });
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| bad("versions", error))?
+            .with_protocol_versions(&versions)
+            .map_err(|error| bad("versions and ciphers", error))?
             .with_client_cert_verifier(clients)
             .with_single_cert(certificates.clone(), key.clone_key())
             .map_err(|error| bad("certificate and private key", explain(&error)))?;
         // Links are few and long, and one that comes back is to be judged by the certificates of the day.
         server.send_tls13_tickets = 0;
         let mut client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| bad("versions", error))?
+            .with_protocol_versions(&versions)
+            .map_err(|error| bad("versions and ciphers", error))?
             .dangerous()
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(certificates, key)
             .map_err(|error| bad("certificate and private key", explain(&error)))?;
         client.resumption = Resumption::disabled();
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), are_names_checked: options.are_names_checked })
+        Ok(Self {
+            client: Arc::new(client),
+            server: Arc::new(server),
+            are_names_checked: options.are_names_checked,
+            handshake_timeout: options.handshake_timeout,
+        })
+    }
+
+    /// Until when a handshake that begins now has to be done, if it has a limit of its own.
+    pub(super) fn deadline(&self, now: Micros) -> Option<Micros> {
+        self.handshake_timeout.map(|timeout| later(now, timeout))
     }
 
     /// The end that dials a host.
@@ -146,9 +153,31 @@ fn read_revocations(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'sta
     Ok(lists)
 }
 
+/// Checks certificates of servers, but for the number of intermediates and what [`AnyName`] does.
+fn server_verifier(
+    provider: &Arc<CryptoProvider>,
+    options: &LinkTlsOptions,
+) -> Result<Arc<WebPkiServerVerifier>, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(&options.authorities, "CA")? {
+        roots.add(certificate).map_err(|error| bad("CA", error))?;
+    }
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    if let Some(text) = options.revocations.as_deref() {
+        builder = builder
+            .with_crls(read_revocations(text)?)
+            .only_check_end_entity_revocation()
+            .enforce_revocation_expiration();
+    }
+    builder.build().map_err(|error| bad("CA or crl", error))
+}
+
 /// Checks all of a server's certificate but its names.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AnyName {
+    inner: Arc<WebPkiServerVerifier>,
+    depth: usize,
+}
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -159,7 +188,8 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        check_depth(intermediates, self.depth)?;
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // Names come last, so everything else was found good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -174,7 +204,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.inner.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -183,50 +213,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.inner.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// What went wrong, told of the peer.
-pub(super) fn explain(error: &Error) -> String {
-    match error {
-        Error::InvalidMessage(_) => "the peer does not speak TLS there, or something else than TLS came".to_owned(),
-        Error::NoCertificatesPresented => "the peer shows no certificate".to_owned(),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "the peer's certificate comes from an authority that this node does not trust (cafile)".to_owned()
-        }
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the peer's certificate has expired".to_owned()
-        }
-        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            "the peer's certificate is not valid yet: are the clocks right?".to_owned()
-        }
-        Error::InvalidCertificate(CertificateError::BadSignature) => {
-            "the peer's certificate is not signed by the authority that it names (cafile)".to_owned()
-        }
-        Error::InvalidCertificate(CertificateError::Revoked) => "the peer's certificate is revoked".to_owned(),
-        Error::InvalidCertificate(
-            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
-        ) => "the peer's certificate is not for both ends of TLS (extended key usage: serverAuth and clientAuth)"
-            .to_owned(),
-        Error::InvalidCertificate(fault) => format!("the peer's certificate is refused ({fault:?})"),
-        Error::AlertReceived(
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError,
-        ) => "the peer does not trust this node's certificate: is it of the cluster's authority?".to_owned(),
-        Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the peer wants a certificate of this node".to_owned()
-        }
-        Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "the peer finds this node's certificate expired".to_owned()
-        }
-        Error::AlertReceived(AlertDescription::CertificateRevoked) => {
-            "the peer finds this node's certificate revoked".to_owned()
-        }
-        Error::AlertReceived(alert) => format!("the peer gave up ({alert:?})"),
-        other => other.to_string(),
+        self.inner.supported_verify_schemes()
     }
 }

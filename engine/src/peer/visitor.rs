@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::gate::ClusterListener;
 use super::handshake::{GreetStep, Greeter};
 use super::hello::{MESSAGE_LEN_MAX, VERSIONS, message_len};
-use super::pulse::Micros;
+use super::listener::ClusterListener;
+use super::pulse::{Micros, later};
 use super::refusal::{Refusal, RefusalCode};
 use super::shared::{Shared, nonce};
 use super::tls::{LinkTls, host_of};
@@ -23,9 +24,13 @@ pub(super) struct Visitor {
     pub address: SocketAddr,
     pub tls: Option<Arc<LinkTls>>,
     pub greeter: Option<Greeter>,
+    pub came_at: Micros,
     input: Vec<u8>,
     output: Vec<u8>,
-    pub deadline: Micros,
+    /// Until when it has to be done with all of it.
+    deadline: Micros,
+    /// Until when it has to be done with TLS; none: as long as with all of it.
+    tls_deadline: Option<Micros>,
 }
 
 /// What came of a visitor's step.
@@ -49,15 +54,40 @@ pub(super) fn check_certificate(tls: Option<&LinkTls>, wire: &Wire, name: &str) 
 }
 
 impl Visitor {
-    /// Somebody who has just come in.
+    /// Somebody who has just come in, and has so much time to be let in.
     pub fn new(
         wire: Arc<Wire>,
         listener: Arc<ClusterListener>,
         address: SocketAddr,
         tls: Option<Arc<LinkTls>>,
-        deadline: Micros,
+        now: Micros,
+        limit: Duration,
     ) -> Self {
-        Self { wire, listener, address, tls, greeter: None, input: Vec::new(), output: Vec::new(), deadline }
+        let deadline = later(now, limit);
+        let tls_deadline = tls.as_ref().and_then(|tls| tls.deadline(now));
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { wire, listener, address, tls, greeter: None, came_at: now, input, output, deadline, tls_deadline }
+    }
+
+    /// When it is late, as far as it has come.
+    pub fn due(&self) -> Micros {
+        self.tls_due().unwrap_or(self.deadline)
+    }
+
+    /// The same while TLS is what it has the least time for.
+    fn tls_due(&self) -> Option<Micros> {
+        self.tls_deadline.filter(|due| self.greeter.is_none() && *due <= self.deadline)
+    }
+
+    /// With what it is late, if it is.
+    pub fn lateness(&self, now: Micros) -> Option<&'static str> {
+        if now < self.due() {
+            None
+        } else if self.tls_due().is_some() {
+            Some("it was not done with the handshake of TLS in time (tls_handshake_timeout)")
+        } else {
+            Some("it has not said in time who it is (outgoing_cluster_handshake_ack_timeout)")
+        }
     }
 
     /// Goes on with the handshake as far as the socket allows.

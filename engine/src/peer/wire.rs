@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rustls::Connection;
 use rustls::pki_types::CertificateDer;
 
+use super::listener::Seat;
 use super::tls::explain;
 
 /// Ciphertext that waits for the socket at most.
@@ -26,6 +27,8 @@ const BINDING_LABEL: &[u8] = b"EXPORTER-strogoff-link";
 pub struct Wire {
     socket: TcpStream,
     tls: Option<Mutex<Box<Connection>>>,
+    /// Its place at the listener that it came in by. It goes after the socket.
+    _seat: Option<Seat>,
 }
 
 impl Wire {
@@ -37,7 +40,12 @@ impl Wire {
         });
         socket.set_nodelay(true)?;
         socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
-        Ok(Self { socket, tls })
+        Ok(Self { socket, tls, _seat: None })
+    }
+
+    /// The same, as one of a listener's connections.
+    pub fn seated(self, seat: Seat) -> Self {
+        Self { _seat: Some(seat), ..self }
     }
 
     /// Has the socket watched, for changes in both directions.

@@ -11,12 +11,14 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList};
 use crate::broker::{LocalRoute, Node, RouteOfPeer, RoutesCursor};
 use crate::message::Millis;
 use crate::peer::{
-    self, Boot, Change, ClusterId, ClusterListener, Figures, Identity, Incarnation, Lane, LinkOptions, LinkTlsOptions,
-    Messages, Notice, Notices, PeerId, PeerLink, Peers, Taken, TurnedAway, Upper,
+    self, Boot, Change, ClusterId, ClusterListener, Identity, Incarnation, Lane, LinkOptions, LinkTlsOptions, Messages,
+    Notice, Notices, PeerId, PeerLink, Peers, Taken, TurnedAway, Upper,
 };
 
 use super::events::records;
+use super::link_metrics;
 use super::records::Metric;
+use super::tls::read_offers;
 
 records! {
     /// A listener for other nodes.
@@ -25,6 +27,8 @@ records! {
         address: String,
         port: u16,
         is_tls: bool,
+        max_connections: Option<usize>,
+        active_connections: usize,
         all_connections: u64,
         failed_connections: u64,
     }
@@ -48,6 +52,7 @@ records! {
         refusal: Option<String>,
         queued_bytes: usize,
         held_bytes: usize,
+        oldest_age_ms: u64,
         dropped: (u64, u64, u64),
         dropped_bytes: u64,
         messages_turned_away: u64,
@@ -133,7 +138,9 @@ pub struct LinkTls(peer::LinkTls);
 #[pymethods]
 impl LinkTls {
     #[new]
-    #[pyo3(signature = (*, certificates, key, ca, crl=None, check_names=true))]
+    #[pyo3(signature = (*, certificates, key, ca, crl=None, check_names=true, depth=1, versions=None, ciphers=None,
+                        curves=None, handshake_timeout_ms=5_000))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn new(
         py: Python<'_>,
         certificates: Vec<u8>,
@@ -141,9 +148,25 @@ impl LinkTls {
         ca: Vec<u8>,
         crl: Option<Vec<u8>>,
         check_names: bool,
+        depth: usize,
+        versions: Option<&Bound<'_, PyAny>>,
+        ciphers: Option<&Bound<'_, PyAny>>,
+        curves: Option<&Bound<'_, PyAny>>,
+        handshake_timeout_ms: Option<u32>,
     ) -> PyResult<Self> {
-        let options =
-            LinkTlsOptions { certificates, key, authorities: ca, revocations: crl, are_names_checked: check_names };
+        if handshake_timeout_ms == Some(0) {
+            return Err(PyValueError::new_err("handshake_timeout_ms: expected 1 or more, or None for no limit, got 0"));
+        }
+        let options = LinkTlsOptions {
+            certificates,
+            key,
+            authorities: ca,
+            revocations: crl,
+            are_names_checked: check_names,
+            depth,
+            offers: read_offers(versions, ciphers, curves)?,
+            handshake_timeout: handshake_timeout_ms.map(|ms| Duration::from_millis(ms.into())),
+        };
         let tls = py.detach(|| peer::LinkTls::new(&options));
         tls.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
     }
@@ -266,12 +289,20 @@ impl Cluster {
         address: &str,
         port: u16,
         tls: Option<&LinkTls>,
+        max_connections: Option<usize>,
     ) -> PyResult<ClusterListenerInfo> {
         let ip = address.parse().map_err(|_| {
             PyValueError::new_err(format!("address: expected an IPv4 or IPv6 address, got {address:?}"))
         })?;
         let address = std::net::SocketAddr::new(ip, port);
-        let opened = self.peers()?.open_listener(name, address, tls.map(|tls| tls.0.clone()))?;
+        let tls = tls.map(|tls| tls.0.clone());
+        let opened = match max_connections {
+            Some(0) => {
+                return Err(PyValueError::new_err("max_connections: expected 1 or more, or None for no limit, got 0"));
+            }
+            Some(limit) => self.peers()?.open_limited_listener(name, address, tls, limit),
+            None => self.peers()?.open_listener(name, address, tls),
+        }?;
         let taken = || PyValueError::new_err(format!("name: there is a cluster listener {name:?} already"));
         opened.as_deref().map(ClusterListenerInfo::of).ok_or_else(taken)
     }
@@ -367,7 +398,8 @@ impl Cluster {
     pub fn metrics(&self, node: &Node) -> Vec<Metric> {
         let Some(peers) = self.peers.get() else { return Vec::new() };
         let (waiting, dropped) = self.notices.counts();
-        let mut metrics = series(&peers.figures(), waiting as u64, dropped);
+        let mut metrics = link_metrics::sums(&peers.figures(), waiting as u64, dropped);
+        metrics.extend(link_metrics::of_peers(&peers.links()));
         let routes = [
             (
                 "counter",
@@ -466,6 +498,8 @@ impl ClusterListenerInfo {
             address: listener.address.ip().to_string(),
             port: listener.address.port(),
             is_tls: listener.is_tls(),
+            max_connections: listener.connections_max,
+            active_connections: listener.active(),
             all_connections,
             failed_connections,
         }
@@ -505,6 +539,7 @@ impl PeerInfo {
             refusal: info.refusal.map(|code| code.name().to_owned()),
             queued_bytes: info.queued_bytes,
             held_bytes: info.held_bytes,
+            oldest_age_ms: info.oldest_age_ms,
             dropped: (qos_0, qos_1, qos_2),
             dropped_bytes: info.dropped.bytes,
             messages_turned_away: info.messages_turned_away,
@@ -553,63 +588,4 @@ fn notice_to_python(py: Python<'_>, notice: Notice) -> PyResult<Py<PyAny>> {
         }
     };
     Ok(object)
-}
-
-/// What the links count, and what they are like now.
-fn series(figures: &Figures, events_waiting: u64, events_dropped: u64) -> Vec<Metric> {
-    let Figures { counts, dropped, .. } = figures;
-    let metric = |kind: &str, name: &str, value: u64, description: &str| Metric {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        labels: HashMap::new(),
-        value,
-        description: description.to_owned(),
-    };
-    let counters = [
-        ("cluster_bytes_received", counts.bytes_received, "Bytes received from other nodes."),
-        ("cluster_bytes_sent", counts.bytes_sent, "Bytes sent to other nodes."),
-        ("cluster_bytes_dropped", dropped.bytes, "Bytes for other nodes that were dropped."),
-        ("cluster_messages_sent", counts.messages_sent, "Clients' messages for other nodes."),
-        ("cluster_messages_received", counts.messages_received, "Clients' messages from other nodes."),
-        ("cluster_control_sent", counts.control_sent, "Control and metadata messages sent to other nodes."),
-        ("cluster_control_received", counts.control_received, "Control and metadata messages from other nodes."),
-        (
-            "cluster_control_dropped",
-            figures.messages_turned_away,
-            "Control and metadata messages that no connection could take, or that were lost with one.",
-        ),
-        (
-            "cluster_events_dropped",
-            events_dropped,
-            "Events of links dropped because too many waited for the control plane.",
-        ),
-        ("cluster_peer_up", counts.ups, "Times that a peer became reachable."),
-        ("cluster_peer_down", counts.downs, "Times that a peer was reachable no more."),
-        ("cluster_dials", counts.dials, "Connections to other nodes that were begun."),
-        ("cluster_dial_errors", counts.dial_failures, "Those that failed before they were ready."),
-        ("cluster_silences", counts.silences, "Connections given up because no heartbeat came back in time."),
-        ("cluster_accepts", figures.accepted, "Connections that came in on cluster listeners."),
-        ("cluster_accept_errors", figures.refused, "Those that were not let in."),
-        (
-            "cluster_accepts_crowded_out",
-            figures.crowded_out,
-            "Those among them that had to make room for newer ones before they had said who they are.",
-        ),
-    ];
-    let gauges = [
-        ("cluster_peers", figures.peers as u64, "Other nodes that are peers of this one."),
-        ("cluster_peers_reachable", figures.reachable as u64, "Those among them that are reachable."),
-        ("cluster_held_bytes", figures.held_bytes as u64, "Bytes of messages held for other nodes."),
-        ("cluster_events_waiting", events_waiting, "Events of links that wait for the control plane."),
-    ];
-    let dropped_by_qos = dropped.messages.iter().zip(["0", "1", "2"]).map(|(value, qos)| Metric {
-        name: "cluster_messages_dropped".to_owned(),
-        kind: "counter".to_owned(),
-        labels: HashMap::from([("qos".to_owned(), qos.to_owned())]),
-        value: *value,
-        description: "Clients' messages for other nodes that were dropped.".to_owned(),
-    });
-    let counters = counters.map(|(name, value, description)| metric("counter", name, value, description));
-    let gauges = gauges.map(|(name, value, description)| metric("gauge", name, value, description));
-    counters.into_iter().chain(gauges).chain(dropped_by_qos).collect()
 }

@@ -33,15 +33,16 @@ impl Engine {
         self.cluster.set_limits(limits)
     }
 
-    #[pyo3(signature = (name, address, port, *, tls=None))]
+    #[pyo3(signature = (name, address, port, *, tls=None, max_connections=None))]
     fn open_cluster_listener(
         &self,
         name: &str,
         address: &str,
         port: u16,
         tls: Option<&LinkTls>,
+        max_connections: Option<usize>,
     ) -> PyResult<ClusterListenerInfo> {
-        self.cluster.open_listener(name, address, port, tls)
+        self.cluster.open_listener(name, address, port, tls, max_connections)
     }
 
     fn close_cluster_listener(&self, name: &str) -> PyResult<bool> {

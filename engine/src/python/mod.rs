@@ -10,6 +10,7 @@ mod claims;
 mod cluster;
 mod engine;
 mod events;
+mod link_metrics;
 mod links;
 mod listeners;
 mod metrics;

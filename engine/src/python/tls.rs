@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 
-use crate::transport::tls::{self, IdentityPem, TlsOptions};
+use crate::transport::tls::{self, IdentityPem, Offers, TlsOptions};
 
 /// TLS as a listener does it.
 #[pyclass(frozen, module = "strogoff._engine")]
@@ -37,13 +37,25 @@ impl TlsConfig {
             is_certificate_required: require_client_certificate,
             revocations: crl,
             depth,
-            versions: texts(versions)?.unwrap_or_else(|| vec!["tlsv1.2".to_owned(), "tlsv1.3".to_owned()]),
-            ciphers: texts(ciphers)?.unwrap_or_default(),
-            curves: texts(curves)?.unwrap_or_default(),
+            offers: read_offers(versions, ciphers, curves)?,
         };
         let config = py.detach(|| tls::TlsConfig::new(&options));
         config.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
     }
+}
+
+/// What is agreed to; what is not given is as usual.
+pub(super) fn read_offers(
+    versions: Option<&Bound<'_, PyAny>>,
+    ciphers: Option<&Bound<'_, PyAny>>,
+    curves: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Offers> {
+    let usual = Offers::default();
+    Ok(Offers {
+        versions: texts(versions)?.unwrap_or(usual.versions),
+        ciphers: texts(ciphers)?.unwrap_or(usual.ciphers),
+        curves: texts(curves)?.unwrap_or(usual.curves),
+    })
 }
 
 fn texts(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<String>>> {

@@ -12,7 +12,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 
-use super::tls::{IdentityPem, TlsConfig, TlsOptions};
+use super::tls::{IdentityPem, Offers, TlsConfig, TlsOptions};
 use super::{Fault, Received, Transport};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -41,9 +41,7 @@ fn config() -> TlsConfig {
         is_certificate_required: false,
         revocations: None,
         depth: 1,
-        versions: vec!["tlsv1.2".to_owned(), "tlsv1.3".to_owned()],
-        ciphers: Vec::new(),
-        curves: Vec::new(),
+        offers: Offers::default(),
     })
     .unwrap()
 }

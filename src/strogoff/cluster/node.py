@@ -25,6 +25,7 @@ from strogoff._engine import (
     SessionsChanged,
 )
 from strogoff.cluster import reports
+from strogoff.cluster.history import History
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, incarnation_bytes, new_identity
 from strogoff.cluster.joining import ClusterError, address_of, joiner_of, obstacle, request_to_join
 from strogoff.cluster.kept_routes import KeptRoutes
@@ -124,6 +125,8 @@ class ClusterNode:
         self._identity = new_identity(name, "", random.SystemRandom().getrandbits)
         self.certificates = LinkCertificates(engine, terms.listeners)
         """Those of the links."""
+        self.history = History(name, time.time)
+        """What this node has seen of the cluster since its start."""
         self._members: dict[str, Member] = {}
         self._states: dict[str, _LinkState] = {}
         self._changed = asyncio.Event()
@@ -195,7 +198,9 @@ class ClusterNode:
         for listener in self._terms.listeners:
             address = await asyncio.to_thread(listener.literal_address)
             tls = certificates.get(listener.engine_name)
-            info = self._engine.open_cluster_listener(listener.engine_name, address, listener.port, tls=tls)
+            info = self._engine.open_cluster_listener(
+                listener.engine_name, address, listener.port, tls=tls, max_connections=listener.max_connections
+            )
             _log.info(
                 "cluster listener open", listener=info.name, address=info.address, port=info.port, tls=info.is_tls
             )
@@ -259,6 +264,11 @@ class ClusterNode:
         return identity, []
 
     # -- what is known ---------------------------------------------------------------------------------------
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known who this node is."""
+        return self._requests is not None
 
     @property
     def metadata(self) -> SwcStore:
@@ -390,6 +400,7 @@ class ClusterNode:
                 self._set_cluster(former)
                 self._follow_members()
                 raise
+            self.history.joined(name, (member.name for member in members if not member.is_removed))
             await self._become_member(cluster, members)
             await self._synchronise(name)
         _log.notice("joined", cluster=f"{self._identity.cluster:032x}", through=name, members=",".join(self.others()))
@@ -610,6 +621,7 @@ class ClusterNode:
         self._engine.set_removed_peers([(member.name, incarnation_bytes(member.incarnation)) for member in removed])
         members = [member for member in self._members.values() if not member.is_removed]
         others = [member for member in members if member.name != self._name]
+        self.history.members_are(member.name for member in others)
         self._engine.set_peers(
             [
                 PeerConfig(
@@ -692,6 +704,7 @@ class ClusterNode:
     def _state(self, event: PeerState) -> None:
         before = self._state_of(event.peer).state
         self._states[event.peer] = _LinkState(event.state, time.time(), event.reason)
+        self.history.link_is(event.peer, event.state, event.reason)
         member = self._members.get(event.peer)
         if event.state == "reachable" and before != "reachable" and member is not None:
             _log.notice("a node can be reached", node=event.peer)

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from strogoff.cluster.swc_store import ExchangeError
 from strogoff.observe.logging import get_logger
 
-__all__ = ["Cluster", "in_step"]
+__all__ = ["Cluster", "in_step", "lacking"]
 
 LOOK_S: Final = 0.02
 
@@ -69,6 +69,13 @@ async def in_step(
     elif cluster.lacks_retained() and not is_stopping():
         _log.warning("serves clients without all retained messages: they follow")
     return missing
+
+
+def lacking(cluster: Cluster) -> Sequence[str]:
+    """What a node that starts waits for, in words."""
+    routes = [f"what {name} subscribes to" for name in cluster.others() if not cluster.has_routes_of(name)]
+    retained = ["retained messages"] if cluster.lacks_retained() else []
+    return [*routes, *retained] or ["the metadata of the other members"]
 
 
 async def _fetch(cluster: Cluster, name: str, fetched: set[str]) -> None:

@@ -60,8 +60,8 @@ class Listener:
 
     `max_connections`, `max_connection_rate` (a second) and `max_ws_frame_size` (bytes) None: no limit.
     `allow_anonymous` True: whatever the key of that name says; None: as it says. `max_connection_lifetime`: seconds, 0
-    for no limit. `tls_handshake_timeout`: milliseconds. `is_active`: whether this version opens it. `auth_plugins`,
-    `authz_plugins`: who is asked, None for everybody.
+    for no limit. `tls_handshake_timeout`: milliseconds, None: no limit. `is_active`: whether this version opens it.
+    `auth_plugins`, `authz_plugins`: who is asked, None for everybody.
     """
 
     kind: str
@@ -80,7 +80,7 @@ class Listener:
     auth_plugins: tuple[str, ...] | None = None
     authz_plugins: tuple[str, ...] | None = None
     tls: TlsFiles | None = None
-    tls_handshake_timeout: int = 5_000
+    tls_handshake_timeout: int | None = 5_000
     use_identity_as_username: bool = False
     proxy_protocol: bool = False
     proxy_protocol_use_cn_as_username: bool = False
@@ -144,7 +144,8 @@ def collect_listeners(
             options = tuple(option for option in assigned if option.startswith(f"{key}."))
             text = f"{options[0]} ({assigned[options[0]].source}) does nothing: there is no {key} = ADDRESS:PORT"
             notes.append(Note(NoteKind.WARNING, text, options))
-    return listeners, _doubles(listeners) + problems_of_listeners(listeners, get), notes + _overlaps(listeners)
+    notes += [*_overlaps(listeners), *_certificates_in_any_case(listeners, source_of)]
+    return listeners, _doubles(listeners) + problems_of_listeners(listeners, get), notes
 
 
 def _names(assigned: Mapping[str, Assignment]) -> list[tuple[str, str]]:
@@ -213,7 +214,7 @@ def listener_of(
 
 
 DEFAULT_HANDSHAKE_TIMEOUT_MS = 5_000
-_NONE_MEANS_NO_LIMIT = frozenset({"max_connections", "max_connection_rate"})
+_NONE_MEANS_NO_LIMIT = frozenset({"max_connections", "max_connection_rate", "tls_handshake_timeout"})
 
 
 def _forwarding(option: Callable[[str, Any], Any]) -> Forwarding | None:
@@ -241,14 +242,14 @@ def _tls_problems(listener: Listener, get: Lookup) -> Iterator[tuple[str, str, s
         yield "certfile", "a listener with TLS needs a certificate", "name a PEM file"
     if old := [version for version in tls.versions if version in ("tlsv1", "tlsv1.1")]:
         yield "tls_version", f"{old[0]} is not safe and not offered", "use tlsv1.2 and tlsv1.3"
-    if tls.cafile is None and (tls.require_certificate or listener.use_identity_as_username):
-        yield "cafile", "clients' certificates are asked for and cannot be checked without", None
     if tls.cafile is None and listener.kind == "vmqs":
         yield (
             "cafile",
             "both ends of a link check each other's certificate, so an authority is needed",
             "name a PEM file",
         )
+    elif tls.cafile is None and (tls.require_certificate or listener.use_identity_as_username):
+        yield "cafile", "clients' certificates are asked for and cannot be checked without", None
     if listener.kind == "ssl" and get(f"{listener.key}.psk_support"):
         yield "psk_support", "pre-shared keys are not supported", "use certificates"
 
@@ -284,3 +285,11 @@ def _overlaps(listeners: list[Listener]) -> list[Note]:
         text = f"{other.key} on {other.endpoint} includes {listener.endpoint}, so {listener.key} may fail to open"
         notes.append(Note(NoteKind.WARNING, text, (other.key, listener.key)))
     return notes
+
+
+def _certificates_in_any_case(listeners: Iterable[Listener], source_of: Callable[[str], Source]) -> Iterator[Note]:
+    for listener in listeners:
+        key = f"{listener.key}.require_certificate"
+        if listener.kind == "vmqs" and listener.tls is not None and not listener.tls.require_certificate:
+            text = f"{key} = off ({source_of(key)}) has no effect: both ends of a link always show a certificate"
+            yield Note(NoteKind.WARNING, text, (key,))

@@ -85,6 +85,11 @@ def link_tls(listener: Listener) -> LinkTls:
             key=key,
             ca=_read(f"{listener.key}.cafile", files.cafile),
             crl=None if files.crlfile is None else _read(f"{listener.key}.crlfile", files.crlfile),
+            depth=files.depth,
+            versions=files.versions,
+            ciphers=files.ciphers,
+            curves=files.curves,
+            handshake_timeout_ms=listener.tls_handshake_timeout,
         )
     except ValueError as error:
         raise CertificateError(f"{listener.key}: {error}") from error

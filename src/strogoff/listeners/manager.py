@@ -22,6 +22,8 @@ __all__ = ["ListenerError", "ListenerManager", "OpenListener"]
 
 WATCH_INTERVAL_S: Final = 5.0
 """Files of certificates are looked at so often, or more often where crl_refresh_interval asks for it."""
+HANDSHAKE_TIMEOUT_MAX_MS: Final = 4_294_967_295
+"""What the engine takes, weeks, stands for no limit."""
 
 _ADVICE: Final = {
     errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
@@ -202,7 +204,7 @@ def _options(listener: Listener, tls: TlsConfig | None) -> dict[str, Any]:
         **{field.name: getattr(sockets, field.name) for field in dataclasses.fields(sockets)},
     }
     if tls is not None:
-        options |= {"tls": tls, "tls_handshake_timeout": listener.tls_handshake_timeout}
+        options |= {"tls": tls, "tls_handshake_timeout": listener.tls_handshake_timeout or HANDSHAKE_TIMEOUT_MAX_MS}
     if listener.kind in ("ws", "wss"):
         forwarding = listener.forwarding
         options |= {

@@ -8,7 +8,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from strogoff._engine import Metric
@@ -21,6 +21,9 @@ _WITHOUT_PEERS = {
     "cluster_bytes_dropped": "Bytes for other nodes that were dropped.",
 }
 """Counters that dashboards ask for and that stay 0 on a node without peers."""
+
+_LARGEST = frozenset({"cluster_peer_oldest_age_ms"})
+"""Gauges of which the largest counts where others are summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,16 @@ class MetricsSource:
 
 
 def aggregated(rows: Iterable[Series]) -> list[Series]:
-    """One series a name: the values of all labels are summed."""
-    sums: dict[str, Series] = {}
+    """One series a name: the values of all labels are summed; of ages the largest counts."""
+    found: dict[str, Series] = {}
     for row in rows:
-        known = sums.get(row.name)
-        total = row.value + (known.value if known else 0)
-        sums[row.name] = Series(row.name, row.kind, total, known.description if known else row.description)
-    return list(sums.values())
+        known = found.get(row.name)
+        if known is None:
+            found[row.name] = replace(row, labels={})
+        else:
+            values = (known.value, row.value)
+            found[row.name] = replace(known, value=max(values) if row.name in _LARGEST else sum(values))
+    return list(found.values())
 
 
 def matching(rows: Iterable[Series], labels: Sequence[tuple[str, str]]) -> list[Series]:

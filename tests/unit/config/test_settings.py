@@ -111,7 +111,7 @@ def test_the_other_options_of_a_listener_are_honoured() -> None:
 
 
 def test_listeners_of_each_kind_are_told_apart() -> None:
-    text = "listener.tcp.a = local:/run/m.sock:0\nlistener.http.b = 8888\nlistener.vmq.c.max_connections = 3"
+    text = "listener.tcp.a = local:/run/m.sock:0\nlistener.http.b = 8888\nlistener.vmq.c.buffer_sizes = 1,2,3"
     configuration = configured(text)
     assert [item.key for item in configuration.listeners] == ["listener.tcp.a"]
     assert [item.key for item in configuration.http_listeners] == ["listener.http.b"]
@@ -147,6 +147,20 @@ def test_options_of_tls_are_inherited() -> None:
     assert (first.tls.versions, second.tls.versions) == (("tlsv1.2", "tlsv1.3"), ("tlsv1.3",))
     assert second.tls.ciphers == ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
     assert (first.tls_handshake_timeout, second.tls_handshake_timeout) == (5_000, 700)
+
+
+def test_links_ask_for_certificates_whatever_the_file_says() -> None:
+    text = "listener.vmqs.a = 127.0.0.1:44054\nlistener.vmqs.certfile = a.pem\nlistener.vmqs.cafile = ca.pem\n"
+    assert notes_of(configured(text), NoteKind.WARNING) == []
+    assert notes_of(configured(f"{text}listener.vmqs.require_certificate = on"), NoteKind.WARNING) == []
+    for level in ("listener.vmqs", "listener.vmqs.a"):
+        (note,) = notes_of(configured(f"{text}{level}.require_certificate = off"), NoteKind.WARNING)
+        assert "listener.vmqs.a.require_certificate = off (my.conf:4) has no effect" in note
+
+
+def test_a_handshake_of_tls_may_have_no_limit() -> None:
+    text = "listener.ssl.a = 8883\nlistener.ssl.a.certfile = a.pem\nlistener.ssl.tls_handshake_timeout = infinity"
+    assert configured(text).listeners[0].tls_handshake_timeout is None
 
 
 def test_limits_of_connections_are_inherited() -> None:

@@ -65,6 +65,14 @@ def test_aggregation_sums_over_all_labels() -> None:
     ]
 
 
+def test_the_largest_age_counts_where_other_values_are_summed() -> None:
+    ages = [
+        Series("cluster_peer_oldest_age_ms", "gauge", age, "An age.", {"peer": str(number)})
+        for number, age in enumerate((3, 7, 5))
+    ]
+    assert aggregated(ages) == [Series("cluster_peer_oldest_age_ms", "gauge", 7, "An age.")]
+
+
 def test_labels_select_the_series_that_have_them_all() -> None:
     assert [row.value for row in matching(SENT, [("mqtt_version", "5")])] == [3, 4]
     assert [row.value for row in matching(SENT, [("mqtt_version", "5"), ("reason_code", "banned")])] == [4]

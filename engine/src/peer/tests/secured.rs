@@ -1,12 +1,16 @@
 //! Links over TLS, with certificates of authorities of their own.
 
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
 use super::identity;
 use super::nodes::*;
-use crate::peer::{LinkTls, LinkTlsOptions, PeerConfig, RefusalCode};
+use crate::peer::{LinkOptions, LinkTls, LinkTlsOptions, PeerConfig, RefusalCode};
+use crate::transport::tls::Offers;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -28,6 +32,9 @@ impl Authority {
             authorities: self.0.pem().into_bytes(),
             revocations: None,
             are_names_checked: true,
+            depth: 1,
+            offers: Offers::default(),
+            handshake_timeout: None,
         }
     }
 
@@ -148,6 +155,76 @@ fn an_end_without_tls_is_told_what_is_missing() {
     assert_eq!(plain.peers.set_listener_tls("default", authority.tls("127.0.0.1")), Some(false));
 }
 
+/// What both ends tell when one dials the other with these offers: the dialler, then the acceptor.
+fn told_of_offers(dialling: Offers, accepting: Offers) -> (String, String) {
+    let authority = Authority::new("the cluster");
+    let tls = |offers| LinkTls::new(&LinkTlsOptions { offers, ..authority.options("127.0.0.1") }).unwrap();
+    let a = start("a@127.0.0.1", 1, Some(tls(dialling)));
+    let b = start("b@127.0.0.1", 2, Some(tls(accepting)));
+    a.peers.set_peers(vec![config(&b)], false).unwrap();
+    eventually("the acceptor has turned it away", || !b.notes.turned_away.lock().is_empty());
+    eventually("the dialler knows", || !a.link(&b.name).info().error.is_empty());
+    (a.link(&b.name).info().error, b.notes.turned_away.lock()[0].reason.clone())
+}
+
+fn offers(version: &str, ciphers: &[&str], curves: &[&str]) -> Offers {
+    let words = |given: &[&str]| given.iter().map(|word| (*word).to_owned()).collect();
+    Offers { versions: vec![version.to_owned()], ciphers: words(ciphers), curves: words(curves) }
+}
+
+#[test]
+fn ends_without_a_common_version_tell_the_key() {
+    for (one, other) in [("tlsv1.2", "tlsv1.3"), ("tlsv1.3", "tlsv1.2")] {
+        let (dialler, acceptor) = told_of_offers(offers(one, &[], &[]), offers(other, &[], &[]));
+        assert!(dialler.contains("(tls_version)") && acceptor.contains("(tls_version)"), "{dialler}; {acceptor}");
+    }
+}
+
+#[test]
+fn ends_without_a_common_cipher_suite_or_curve_tell_the_keys() {
+    let one = offers("tlsv1.2", &["ECDHE-ECDSA-AES128-GCM-SHA256"], &[]);
+    let other = offers("tlsv1.2", &["ECDHE-ECDSA-AES256-GCM-SHA384"], &[]);
+    let (dialler, acceptor) = told_of_offers(one, other);
+    assert!(dialler.contains("ciphers") && acceptor.contains("(ciphers)"), "{dialler}; {acceptor}");
+    let (one, other) = (offers("tlsv1.3", &[], &["X25519"]), offers("tlsv1.3", &[], &["P-384"]));
+    let (dialler, acceptor) = told_of_offers(one, other);
+    assert!(dialler.contains("eccs") && acceptor.contains("(eccs)"), "{dialler}; {acceptor}");
+}
+
+#[test]
+fn ends_with_one_thing_in_common_are_linked() {
+    let authority = Authority::new("the cluster");
+    let tls = |versions: &[&str]| {
+        let versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        let offers = Offers { versions, ..Offers::default() };
+        LinkTls::new(&LinkTlsOptions { offers, ..authority.options("127.0.0.1") }).unwrap()
+    };
+    let a = start("a@127.0.0.1", 1, Some(tls(&["tlsv1.2"])));
+    let b = start("b@127.0.0.1", 2, Some(tls(&["tlsv1.2", "tlsv1.3"])));
+    meet(&a, &b);
+    eventually("they meet", || a.is_reachable(&b.name) && b.is_reachable(&a.name));
+}
+
+#[test]
+fn a_handshake_of_tls_has_a_time_of_its_own_at_both_ends() {
+    let authority = Authority::new("the cluster");
+    let impatient =
+        LinkTlsOptions { handshake_timeout: Some(Duration::from_millis(50)), ..authority.options("127.0.0.1") };
+    let limits = LinkOptions { handshake_timeout: Duration::from_secs(3_600), ..options() };
+    let tls = LinkTls::new(&impatient).unwrap();
+    let node = Node::start_as(identity("a@127.0.0.1", 1), limits, Arc::default(), Some(tls));
+    let mut silent = TcpStream::connect(node.address).unwrap();
+    silent.read_to_end(&mut Vec::new()).unwrap();
+    eventually("the acceptor says why", || {
+        node.notes.turned_away.lock().iter().any(|visitor| visitor.reason.contains("(tls_handshake_timeout)"))
+    });
+    // A listener that nobody accepts at takes connections all the same.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = PeerConfig { is_tls: true, ..peer("b@127.0.0.1", deaf.local_addr().unwrap()) };
+    node.peers.set_peers(vec![peer], false).unwrap();
+    eventually("the dialler says why", || node.link("b@127.0.0.1").info().error.contains("(tls_handshake_timeout)"));
+}
+
 #[test]
 fn bad_files_are_told_by_the_part_that_is_bad() {
     let authority = Authority::new("the cluster");
@@ -158,7 +235,10 @@ fn bad_files_are_told_by_the_part_that_is_bad() {
         (LinkTlsOptions { key: b"x".to_vec(), ..good.clone() }, "private key"),
         (LinkTlsOptions { key, ..good.clone() }, "private key"),
         (LinkTlsOptions { authorities: Vec::new(), ..good.clone() }, "CA"),
-        (LinkTlsOptions { revocations: Some(Vec::new()), ..good }, "crl"),
+        (LinkTlsOptions { revocations: Some(Vec::new()), ..good.clone() }, "crl"),
+        (LinkTlsOptions { offers: offers("tlsv1.1", &[], &[]), ..good.clone() }, "versions"),
+        (LinkTlsOptions { offers: offers("tlsv1.2", &["RC4-MD5"], &[]), ..good.clone() }, "ciphers"),
+        (LinkTlsOptions { offers: offers("tlsv1.2", &[], &["sect571r1"]), ..good }, "curves"),
     ];
     for (options, part) in cases {
         let fault = LinkTls::new(&options).unwrap_err().to_string();

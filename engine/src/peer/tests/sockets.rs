@@ -387,6 +387,30 @@ fn a_listener_that_closes_lets_nobody_in_and_breaks_no_link() {
 }
 
 #[test]
+fn beyond_its_limit_a_listener_lets_nobody_in_until_a_connection_ends() {
+    let a = Node::start("a@127.0.0.1", 1);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let listener = a.peers.open_limited_listener("small", any, None, 2).unwrap().unwrap();
+    let mut visitors: Vec<_> = (0..3).map(|_| TcpStream::connect(listener.address).unwrap()).collect();
+    eventually("two are let in", || listener.counts().0 == 2);
+    eventually("the third is noticed", || a.peers.figures().held_back > 0);
+    assert_eq!((listener.counts().0, listener.active()), (2, 2));
+    visitors.remove(0);
+    eventually("the third comes in", || listener.counts().0 == 3);
+    visitors.clear();
+    eventually("all have gone", || listener.active() == 0);
+}
+
+#[test]
+fn a_connection_of_a_link_counts_at_its_listener_while_it_is_there() {
+    let (a, b) = pair();
+    let listener = b.peers.listeners().remove(0);
+    eventually("three lanes come in there", || listener.active() == 3);
+    a.stop();
+    eventually("they are gone", || listener.active() == 0);
+}
+
+#[test]
 fn links_that_are_stopped_end_their_threads_and_take_nothing_more() {
     let (a, b) = pair();
     let link = a.link(&b.name);

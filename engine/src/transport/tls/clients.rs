@@ -8,11 +8,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
 use super::config::TlsConfigError;
+use super::depth::check_depth;
 use super::identities::{pem_fault, read_certificates};
 
 /// Checks client certificates with webpki, and the number of intermediates beside.
@@ -22,16 +21,8 @@ struct Clients {
     depth: usize,
 }
 
-/// More intermediates than `depth` allows.
-#[derive(Debug, thiserror::Error)]
-#[error("{count} intermediate certificates, of which the listener takes {depth} (depth)")]
-struct TooDeep {
-    count: usize,
-    depth: usize,
-}
-
 /// A verifier for clients with certificates that `authorities` vouch for.
-pub(super) fn verifier(
+pub fn verifier(
     provider: &Arc<CryptoProvider>,
     authorities: &[u8],
     revocations: Option<&[u8]>,
@@ -80,11 +71,7 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let count = intermediates.iter().filter(|certificate| !is_self_issued(certificate)).count();
-        if count > self.depth {
-            let error = OtherError(Arc::new(TooDeep { count, depth: self.depth }));
-            return Err(Error::InvalidCertificate(CertificateError::Other(error)));
-        }
+        check_depth(intermediates, self.depth)?;
         self.inner.verify_client_cert(end_entity, intermediates, now)
     }
 
@@ -109,11 +96,6 @@ impl ClientCertVerifier for Clients {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
-}
-
-/// An authority's own certificate may come along without being a step on the way.
-fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
-    webpki::EndEntityCert::try_from(certificate).is_ok_and(|parsed| parsed.issuer() == parsed.subject())
 }
 
 const SEQUENCE: u8 = 0x30;

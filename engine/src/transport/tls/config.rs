@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoClientAuth, ServerConfig};
-use rustls::{SupportedProtocolVersion, version};
 
+use super::clients;
 use super::identities::{Identities, IdentityPem};
-use super::{clients, names};
+use super::offers::Offers;
 
 /// Session tickets that a client gets after a full handshake; it uses one when it comes back.
 const TICKETS: usize = 1;
@@ -31,12 +31,8 @@ pub struct TlsOptions {
     pub revocations: Option<Vec<u8>>,
     /// Intermediates that a client may present.
     pub depth: usize,
-    /// `tlsv1.2`, `tlsv1.3`.
-    pub versions: Vec<String>,
-    /// Cipher suites; none: all.
-    pub ciphers: Vec<String>,
-    /// Curves; none: all.
-    pub curves: Vec<String>,
+    /// What is agreed to.
+    pub offers: Offers,
 }
 
 /// TLS as a listener does it. Cheap to clone.
@@ -52,14 +48,7 @@ impl fmt::Debug for TlsConfig {
 impl TlsConfig {
     /// Reads and checks everything.
     pub fn new(options: &TlsOptions) -> Result<Self, TlsConfigError> {
-        let mut provider = aws_lc_rs::default_provider();
-        if !options.ciphers.is_empty() {
-            names::limit_suites(&mut provider, &options.ciphers)?;
-        }
-        if !options.curves.is_empty() {
-            names::limit_curves(&mut provider, &options.curves)?;
-        }
-        let provider = Arc::new(provider);
+        let provider = options.offers.provider()?;
         let identities = Identities::read(&provider, &options.identities)?;
         let verifier = match &options.client_ca {
             Some(authorities) => clients::verifier(
@@ -80,7 +69,7 @@ impl TlsConfig {
             None => Arc::new(NoClientAuth),
         };
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&versions(&options.versions)?)
+            .with_protocol_versions(&options.offers.versions()?)
             .map_err(|error| TlsConfigError(format!("versions and ciphers: {error}")))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(identities));
@@ -90,23 +79,4 @@ impl TlsConfig {
         config.send_tls13_tickets = TICKETS;
         Ok(Self(Arc::new(config)))
     }
-}
-
-fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {
-    let mut wanted = Vec::new();
-    for name in names {
-        wanted.push(match name.to_ascii_lowercase().as_str() {
-            "tlsv1.3" => &version::TLS13,
-            "tlsv1.2" => &version::TLS12,
-            "tlsv1" | "tlsv1.0" | "tlsv1.1" => {
-                let message = format!("versions: {name} can be broken and is not offered; use tlsv1.2 or tlsv1.3");
-                return Err(TlsConfigError(message));
-            }
-            _ => return Err(TlsConfigError(format!("versions: expected tlsv1.2 or tlsv1.3, got {name:?}"))),
-        });
-    }
-    if wanted.is_empty() {
-        return Err(TlsConfigError("versions: expected tlsv1.2, tlsv1.3 or both".to_owned()));
-    }
-    Ok(wanted)
 }

@@ -5,9 +5,11 @@
 
 mod clients;
 mod config;
+mod depth;
 mod faults;
 mod identities;
 mod names;
+mod offers;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -15,8 +17,11 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 use rustls::{ProtocolVersion, ServerConnection};
 
+pub use clients::verifier as client_verifier;
 pub use config::{TlsConfig, TlsConfigError, TlsOptions};
+pub use depth::check_depth;
 pub use identities::IdentityPem;
+pub use offers::Offers;
 
 use super::{Fault, Received, read_socket};
 

@@ -1,8 +1,8 @@
 """`cluster show`, `cluster join` and `cluster leave`: who belongs to the cluster, and how that changes."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from strogoff._engine import PeerInfo
 from strogoff.admin.arguments import Call
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
@@ -14,7 +14,7 @@ from strogoff.phases import Phase
 
 __all__ = ["COMMANDS"]
 
-COLUMNS = ("Node", "Running", "link", "phase", "link_back", "behind", "since", "error")
+COLUMNS = ("Node", "Running", "link", "phase", "link_back", "behind", "lag_ms", "held_bytes", "since", "error")
 SECONDS_MAX = 86_400.0
 
 
@@ -24,6 +24,8 @@ SECONDS_MAX = 86_400.0
     description="""
 link: how this node reaches it, since when, and what is in the way; link_back: how it reaches this node.
 behind: writes of this node to the metadata that it has not got yet.
+lag_ms: how long the oldest messages of QoS 1 and 2 for it have waited that it has not acknowledged. held_bytes: of all
+messages that wait for it.
 What a node does not say of itself within 2 seconds stays empty.
 """,
 )
@@ -32,8 +34,11 @@ async def show(broker: Broker, _call: Call) -> Result:
     notes: list[str] = []
     said = await broker.cluster.ask_members(lambda node, why: notes.append(f"{node} says nothing of itself: {why}"))
     phase = broker.phases.current
-    own = ("self", phase.value, "", "", "", "")
-    rows: list[tuple[Value, ...]] = [_row(view, said, phase) for view in broker.cluster.show()]
+    links = {info.name: info for info in broker.engine.peers()}
+    own = ("self", phase.value, *("",) * (len(COLUMNS) - 4))
+    rows: list[tuple[Value, ...]] = [
+        _row(view, said.get(view.member.name), links.get(view.member.name), phase) for view in broker.cluster.show()
+    ]
     return Result.of(Table(COLUMNS, rows or [(broker.node_name, phase is not Phase.STOPPED, *own)]), notes=notes)
 
 
@@ -106,10 +111,11 @@ def _seconds(call: Call, flag: str, default: float) -> float:
 COMMANDS = (show, join, leave)
 
 
-def _row(view: MemberView, said: Mapping[str, PeerView], phase: Phase) -> tuple[Value, ...]:
-    peer = said.get(view.member.name)
-    of_peer: tuple[Value, ...] = ("", "", "") if peer is None else (peer.phase, peer.link, peer.behind)
+def _row(view: MemberView, said: PeerView | None, link: PeerInfo | None, phase: Phase) -> tuple[Value, ...]:
+    of_peer: tuple[Value, ...] = ("", "", "") if said is None else (said.phase, said.link, said.behind)
     if view.link is Link.SELF:
         of_peer = (phase.value, "", "")
+    waiting: tuple[Value, ...] = ("", "") if link is None else (link.oldest_age_ms, link.held_bytes)
     since = datetime.fromtimestamp(view.since, UTC).isoformat(timespec="seconds") if view.since else ""
-    return (view.member.name, view.link is not Link.DOWN, view.link.value, *of_peer, since, view.error)
+    is_running = view.link is not Link.DOWN
+    return (view.member.name, is_running, view.link.value, *of_peer, *waiting, since, view.error)

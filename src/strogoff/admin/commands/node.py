@@ -7,6 +7,8 @@ from strogoff.admin.arguments import Call
 from strogoff.admin.registry import Flag, FlagKind, command
 from strogoff.admin.result import Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.history import EVENTS_MAX
+from strogoff.cluster.starting import lacking
 from strogoff.observe.metrics import aggregated
 from strogoff.phases import PHASES, Phase
 
@@ -27,7 +29,15 @@ _STATUS_METRICS = {
 }
 
 
-@command("node status", "Show what this node has done and has.")
+@command(
+    "node status",
+    "Show what this node has done and has.",
+    description="""
+cluster, node, incarnation: the identity of the cluster, the name of the node, and the identity of its data directory.
+members, reachable: how many nodes the cluster has, and how many this one reaches, itself included. ready: whether the
+node serves clients, or what it waits for. cluster_ready: whether enough members can be reached, or why not.
+""",
+)
 async def status(broker: Broker, _call: Call) -> Result:
     """A table of names and values."""
     online, offline = broker.engine.session_count()
@@ -35,8 +45,52 @@ async def status(broker: Broker, _call: Call) -> Result:
     rows: list[tuple[Value, ...]] = [("num_online", online), ("num_offline", offline)]
     rows += [(name, values.get(metric, 0)) for name, metric in _STATUS_METRICS.items()]
     rows.append(("version", version()))
-    rows.append(("cluster_ready", "; ".join(broker.readiness.reasons()) or True))
+    rows += _cluster_rows(broker)
     return Result.of(Table(("Status", "Value"), rows))
+
+
+def _cluster_rows(broker: Broker) -> list[tuple[Value, ...]]:
+    rows: list[tuple[Value, ...]] = [("node", broker.node_name)]
+    if broker.cluster.has_begun:
+        identity, view = broker.cluster.identity, broker.cluster.view()
+        rows += [
+            ("cluster", f"{identity.cluster:032x}"),
+            ("incarnation", f"{identity.incarnation:016x}"),
+            ("members", view.members),
+            ("reachable", view.present),
+        ]
+    cluster_ready = "; ".join(broker.readiness.reasons()) or True
+    return [*rows, ("ready", _readiness(broker)), ("cluster_ready", cluster_ready)]
+
+
+def _readiness(broker: Broker) -> Value:
+    current = broker.phases.current
+    if current is Phase.READY:
+        return True
+    if current is Phase.SYNCING:
+        return "waits for " + ", ".join(lacking(broker.cluster))
+    return f"{current.value}: {PHASES[current].what}"
+
+
+@command(
+    "node history",
+    "Show what has happened to this node and its cluster since it was started.",
+    description=f"""
+Phases of this node, and what it has seen of the cluster: nodes that joined, left, or were removed while they could not
+be reached, and links that came and went, with the reason. Of the cluster the latest {EVENTS_MAX} events are kept.
+""",
+)
+async def history(broker: Broker, _call: Call) -> Result:
+    """A row for each event, in order of time."""
+    seen = broker.cluster.history
+    events: list[tuple[float, tuple[Value, ...]]] = [
+        (passage.entered_at, ("phase", broker.node_name, passage.phase.value)) for passage in broker.phases.passages
+    ]
+    events += [(event.at, (event.happening.value, event.node, event.detail)) for event in seen.events]
+    events.sort(key=lambda event: event[0])
+    notes = [f"{seen.forgotten} earlier events of the cluster are not kept"] if seen.forgotten else []
+    rows = [(_time(at), *event) for at, event in events]
+    return Result.of(Table(("time", "event", "node", "detail"), rows), notes=notes)
 
 
 @command(
@@ -61,7 +115,7 @@ async def ping(_broker: Broker, _call: Call) -> Result:
     return Result.of(Text("pong"))
 
 
-COMMANDS = (status, phase, ping)
+COMMANDS = (status, history, phase, ping)
 
 
 def _time(seconds: float) -> str:

@@ -18,7 +18,16 @@ from strogoff.cluster.swc_store import ExchangeError
 from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
 
-__all__ = ["PROTOCOL", "ClusterError", "Joining", "address_of", "joiner_of", "obstacle", "request_to_join"]
+__all__ = [
+    "PROTOCOL",
+    "ClusterError",
+    "Joining",
+    "address_of",
+    "joiner_of",
+    "member_of",
+    "obstacle",
+    "request_to_join",
+]
 
 PROTOCOL: Final = 1
 """The version of what nodes say to each other over the links."""
@@ -119,7 +128,7 @@ class Joining:
             raise ClusterError(f"{name} gave an answer that cannot be read ({error!r})") from None
 
     async def _become_member(self, cluster: int, members: Sequence[Member]) -> None:
-        await self._membership.become(dataclasses.replace(self._membership.identity, cluster=cluster))
+        await self._membership.become(dataclasses.replace(self._membership.identity, cluster=cluster, former=()))
         await self._membership.write(*members)
         self._membership.read()
         self._membership.set_cluster(self._membership.identity.cluster_bytes)
@@ -139,6 +148,8 @@ class Joining:
 
     async def _asked_to_let_join(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Somebody wants to join through this node."""
+        if self._membership.is_guest:
+            raise RemoteError(f"{self._name} is not in touch with its own cluster at the moment: try again")
         joiner, requests = self._joiner(node, payload), self._membership.requests
         async with self._membership.changing:
             for member in self._membership.reachable():
@@ -181,20 +192,26 @@ def request_to_join(member: Member, version: str, terms: Terms) -> dict[str, Any
     }
 
 
-def joiner_of(node: str, request: Mapping[str, Any], *, name: str, terms: Terms) -> Member:
-    """Who wants to join the cluster of the node `name`. Raises `RemoteError` if that may not be."""
+def member_of(node: str, request: Mapping[str, Any], *, name: str) -> Member:
+    """What a node says of itself that wants to be known by the node `name`. Raises `RemoteError` if that may not be."""
     if request.get("protocol") != PROTOCOL:
         raise RemoteError(
             f"it speaks version {request.get('protocol')} of the cluster protocol, {name} speaks {PROTOCOL}"
         )
     try:
-        joiner = Member.decode(str(request.get("member")).encode())
+        member = Member.decode(str(request.get("member")).encode())
     except BadMemberError as error:
         raise RemoteError(str(error)) from None
-    if joiner.name != node:
-        raise RemoteError(f"it is {node} and calls itself {joiner.name}")
-    if not joiner.addresses:
+    if member.name != node:
+        raise RemoteError(f"it is {node} and calls itself {member.name}")
+    if not member.addresses:
         raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
+    return member
+
+
+def joiner_of(node: str, request: Mapping[str, Any], *, name: str, terms: Terms) -> Member:
+    """Who wants to join the cluster of the node `name`. Raises `RemoteError` if that may not be."""
+    joiner = member_of(node, request, name=name)
     settings = request.get("settings")
     for key, here in terms.agreed:
         there = settings.get(key, here) if isinstance(settings, dict) else here

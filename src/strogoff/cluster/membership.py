@@ -60,11 +60,14 @@ class Membership:
         """All records that can be read, by name, also those of nodes that were removed."""
         self.changing = asyncio.Lock()
         """Held by whoever changes the members on this node."""
+        self.is_guest = False
+        """Whether this node comes to members as a guest, since they may know it by another incarnation."""
         self._changed = asyncio.Event()
 
     def begin(self, identity: Identity, metadata: SwcStore, requests: Requests) -> None:
         """The node has begun: this is who it is, where the members are, and how it asks others."""
         self.identity, self._metadata, self._requests = identity, metadata, requests
+        self.read()
 
     @property
     def has_begun(self) -> bool:
@@ -159,12 +162,20 @@ class Membership:
         """Say on links that this node is of a cluster, or of none."""
         self._engine.set_cluster(cluster, self.terms.agreed_on_links)
 
+    def be_guest(self, *, is_guest: bool) -> None:
+        """Come to members as a guest from now on, or as the member that this node is."""
+        self.is_guest = is_guest
+        self.set_cluster(None if is_guest else self.identity.cluster_bytes)
+        self.follow()
+
     def follow(self) -> None:
         """Let the links and the metadata be those of the members."""
         removed = [member for member in self.members.values() if member.is_removed]
         self._engine.set_removed_peers([(member.name, incarnation_bytes(member.incarnation)) for member in removed])
         others = [self.members[name] for name in self.others()]
-        self._engine.set_peers([_peer(member) for member in others], joining=True)
+        # As a guest it lets nobody join, and takes members as they are: they, too, may have new incarnations.
+        peers = [_peer(member, is_exact=not self.is_guest) for member in others]
+        self._engine.set_peers(peers, joining=not self.is_guest)
         self.metadata.set_members(actors(others) | {self.identity.actor})
         names = {member.name for member in others}
         for name in set(self._links) - names:
@@ -172,7 +183,6 @@ class Membership:
         self._followed(names)
 
 
-def _peer(member: Member) -> PeerConfig:
-    return PeerConfig(
-        member.name, member.addresses, incarnation=incarnation_bytes(member.incarnation), tls=member.is_tls
-    )
+def _peer(member: Member, *, is_exact: bool) -> PeerConfig:
+    incarnation = incarnation_bytes(member.incarnation) if is_exact else None
+    return PeerConfig(member.name, member.addresses, incarnation=incarnation, tls=member.is_tls)

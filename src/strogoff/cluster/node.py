@@ -24,6 +24,7 @@ from strogoff.cluster.metadata import Event
 from strogoff.cluster.readiness import View
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
 from strogoff.cluster.removal import Removal
+from strogoff.cluster.renewing import Renewing
 from strogoff.cluster.reports import Report
 from strogoff.cluster.requests import Handler, Requests
 from strogoff.cluster.retained import RetainedMessages
@@ -98,6 +99,7 @@ class ClusterNode:
         self._membership = Membership(engine, name, terms, self._followed)
         self.joining = Joining(engine, self._membership, client_state)
         self.removal = Removal(self._membership, removed)
+        self._renewing = Renewing(self._membership, self.removal)
         self.certificates = LinkCertificates(engine, terms.listeners)
         """Those of the links."""
         self._served: dict[str, Handler] = {}
@@ -127,6 +129,7 @@ class ClusterNode:
         self._membership.begin(identity, metadata, requests)
         self.joining.serve()
         self.removal.serve()
+        self._renewing.begin()
         requests.serve(reports.REQUEST, self._asked_for_report)
         for kind, handler in self._served.items():
             requests.serve(kind, handler)
@@ -152,7 +155,7 @@ class ClusterNode:
         self._engine.start_cluster(
             self._name,
             identity.incarnation_bytes,
-            cluster=identity.cluster_bytes,
+            cluster=None if self._membership.is_guest else identity.cluster_bytes,
             secret=self._terms.cookie,
             agreed=self._terms.agreed_on_links,
             **self._terms.limits,
@@ -160,6 +163,8 @@ class ClusterNode:
         asyncio.get_running_loop().add_reader(self._engine.peer_event_fd(), self._drain)
         certificates = await asyncio.to_thread(self.certificates.read)
         self._engine.set_link_tls(next(iter(certificates.values()), None))
+        # Members are known before they can come: who is not known is sent away.
+        self._membership.follow()
         for listener in self._terms.listeners:
             address = await asyncio.to_thread(listener.literal_address)
             tls = certificates.get(listener.engine_name)
@@ -168,16 +173,15 @@ class ClusterNode:
                 "cluster listener open", listener=info.name, address=info.address, port=info.port, tls=info.is_tls
             )
         task = tasks.create_task(metadata.run(), name="metadata")
-        self._membership.read()
-        if self._membership.own_record_is_stale():
+        if self._membership.own_record_is_stale() and not self._membership.is_guest:
             # A full store must not keep the node from serving its clients.
             tasks.create_task(self._membership.write_own_record(), name="own record")
-        self._membership.follow()
         running = (
             ("routes", self._routes.run()),
             ("sessions", self.sessions.run()),
             ("retained messages", self.retained.run()),
             ("link certificates", self.certificates.run()),
+            ("incarnation", self._renewing.run()),
         )
         return [task, *(tasks.create_task(work, name=name) for name, work in running)]
 
@@ -421,6 +425,8 @@ class ClusterNode:
             self.sessions.unreachable(event.peer)
         if event.state == "down":
             self.requests.lost(event.peer)
+        if member is not None:
+            self._renewing.link_changed(event.peer, event.state, event.refusal)
         if event.refusal == "not_a_member":
             self.removal.is_not_known(event.peer)
         elif event.refusal == "removed" and member is not None:

@@ -42,9 +42,13 @@ class ClusterNode:
         wanted = {self.name: "self"} | {other.name: "reachable" for other in others}
         return self.links() == wanted | {other.name: "down" for other in down}
 
+    def kill(self) -> None:
+        """End without warning. A node that does not run stays as it is."""
+        self.broker.kill()
+
     def lose_power(self) -> None:
         """End without warning, as if with the machine: the next start is on another boot. Nothing else is lost."""
-        self.broker.kill()
+        self.kill()
         self.change_identity(running="an earlier boot")
 
     def change_identity(self, **changes: str | None) -> None:

@@ -1,6 +1,7 @@
 """Membership with real processes: nodes join, come and go, lose their disks, and are taken out."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,6 +12,8 @@ from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 from protocol.client import Network
 from protocol.marks import V5
 from strogoff.cli.exit_codes import ExitCode
+
+LOST = 5
 
 
 @pytest.fixture
@@ -207,6 +210,41 @@ def test_a_node_that_was_taken_out_after_its_machine_went_down_learns_of_it(thre
     assert last.links() == {last.name: "self"}
     assert last.join(one) == "Done"
     eventually(lambda: one.sees(two, last) and two.sees(one, last) and last.sees(one, two), "it is a member again")
+
+
+def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started: StartNode, connect: Connect) -> None:
+    """An older copy of its store is put in its place, and it writes something before it meets the other node."""
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster")
+    two.broker.stop()
+    store, copy = two.broker.data_directory / "store", two.broker.directory / "copy"
+    shutil.copytree(store, copy)
+    two.broker.start()
+    publisher = connect(two)
+    for number in range(LOST):
+        publisher.publish(f"lost/{number}", b"x", qos=1, retain=True)
+    eventually(lambda: metric(one, "retain_messages") == LOST, "the other node has them")
+    two.broker.kill()
+    one.broker.stop()
+    shutil.rmtree(store)
+    copy.rename(store)
+    two.broker.start()
+    assert metric(two, "retain_messages") == 0
+    connect(two).publish("new", b"x", qos=1, retain=True)
+    since = two.broker.log_size()
+    one.broker.start()
+    two.broker.await_log("has lost writes that other nodes have seen")
+    two.broker.await_log("starting again")
+    eventually(lambda: '"message": "ready"' in two.broker.log_tail(since), "it is ready again")
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster again")
+    for node in (one, two):
+        eventually(lambda node=node: metric(node, "retain_messages") == LOST + 1, "nothing is missing")  # type: ignore[misc]
+    connect(two).publish("newer", b"x", qos=1, retain=True)
+    eventually(lambda: metric(one, "retain_messages") == LOST + 2, "what it writes reaches the other one")
+    two.broker.restart()
+    eventually(lambda: one.sees(two) and two.sees(one), "it stays one")
+    assert two.broker.log_path.read_text().count("starting again") == 1
 
 
 def test_a_node_whose_place_another_one_has_taken_is_not_let_in(started: StartNode) -> None:

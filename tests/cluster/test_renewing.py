@@ -95,7 +95,7 @@ class Net:
         metadata.watch(MEMBERS_PREFIX, lambda _: membership.tell_change())
         membership.read()
         told_by: list[str] = []
-        renewing = Renewing(membership, Removal(membership, told_by.append))
+        renewing = Renewing(membership, Removal(membership, told_by.append), lambda _: None)
         renewing.begin()
         working = asyncio.create_task(renewing.run())
         try:

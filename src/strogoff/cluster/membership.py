@@ -140,6 +140,13 @@ class Membership:
         await asyncio.to_thread(self._engine.store_write, [(IDENTITY_KEY, identity.encode())], wait=True)
         self.identity = identity
 
+    async def renew(self, identity: Identity) -> None:
+        """This node has another incarnation from its next start on; its writes bear it already, its links do not.
+        Returns when that will survive.
+        """
+        self.identity = identity
+        await self.metadata.retire(identity.actor, (IDENTITY_KEY, identity.encode()))
+
     # -- following the records -------------------------------------------------------------------------------
 
     async def write(self, *members: Member) -> None:

@@ -76,8 +76,8 @@ class ClusterNode:
     """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing.
 
     `phase`: the one that the node is in. `removed`: called with the name of the member that says so when this node was
-    taken out of the cluster while it was away. `looked`: called when members, or who of them can be reached, may have
-    changed.
+    taken out of the cluster while it was away. `start_again`: called, with the reason, when it has to. `looked`: called
+    when members, or who of them can be reached, may have changed.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class ClusterNode:
         client_state: Callable[[], str],
         phase: Callable[[], str],
         removed: Callable[[str], None],
+        start_again: Callable[[str], None],
         looked: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
@@ -99,7 +100,7 @@ class ClusterNode:
         self._membership = Membership(engine, name, terms, self._followed)
         self.joining = Joining(engine, self._membership, client_state)
         self.removal = Removal(self._membership, removed)
-        self._renewing = Renewing(self._membership, self.removal)
+        self._renewing = Renewing(self._membership, self.removal, start_again)
         self.certificates = LinkCertificates(engine, terms.listeners)
         """Those of the links."""
         self._served: dict[str, Handler] = {}
@@ -115,7 +116,11 @@ class ClusterNode:
         """
         rows = await asyncio.to_thread(self._rows)
         identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
-        hooks = Hooks(self._send_metadata, lambda actor: self.removal.is_not_known(actor.name), self._has_lost_history)
+        hooks = Hooks(
+            self._send_metadata,
+            lambda actor: self.removal.is_not_known(actor.name),
+            self._renewing.has_lost_history,
+        )
         metadata = SwcStore(
             self._engine,
             actor=identity.actor,
@@ -188,8 +193,11 @@ class ClusterNode:
     def end(self) -> None:
         """Stop listening to the links. The engine ends them."""
         asyncio.get_running_loop().remove_reader(self._engine.peer_event_fd())
-        # Without an identity it starts as a cluster of one.
         has_left = self.removal.has_left
+        if self._renewing.is_unsettled and not has_left:
+            # The next start finds out again.
+            return
+        # Without an identity it starts as a cluster of one.
         identity = None if has_left else ended(self.identity).encode()
         try:
             self._engine.store_write([(IDENTITY_KEY, identity)], wait=has_left)
@@ -366,16 +374,13 @@ class ClusterNode:
         self.retained.watch(watched=bool(others))
         self._looked()
 
-    def _has_lost_history(self) -> None:
-        _log.error("the store of this node has lost writes that others have seen: start the node again")
-
     # -- links -----------------------------------------------------------------------------------------------
 
     def _send_control(self, node: str, data: bytes) -> bool:
         return self._engine.peer_send(node, "control", data)
 
     def _send_metadata(self, actor: Actor, data: bytes) -> bool:
-        return self._engine.peer_send(actor.name, "metadata", data)
+        return not self._renewing.is_between and self._engine.peer_send(actor.name, "metadata", data)
 
     def _drain(self) -> None:
         for event in self._engine.drain_peers(EVENTS_A_TURN_MAX):
@@ -404,7 +409,7 @@ class ClusterNode:
             self.requests.receive(event.peer, event.data)
         elif is_about_routes(event.data):
             self._routes.receive(event.peer, event.data)
-        else:
+        elif not self._renewing.is_between:
             self.metadata.receive(Actor(event.peer, int.from_bytes(event.incarnation, "big")), event.data)
 
     def _state(self, event: PeerState) -> None:

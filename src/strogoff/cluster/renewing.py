@@ -1,4 +1,4 @@
-"""A node that goes on under a new incarnation: how members come to know it, and how it learns if it was taken out.
+"""A node that goes on under a new incarnation: why, how members come to know it, and how it learns if it was taken out.
 
 Members let a node in under the incarnation that they know, and under no other. A node with a new one comes to them as a
 guest therefore, which has the control lane alone, and names those that it had before. A member that knows it by one of
@@ -7,16 +7,22 @@ these writes the new one down, and tells the others through the metadata; or it 
 Only a record of an incarnation that the node names says anything about it. A member that is behind, and has nothing but
 the record of an earlier node of the same name, so never ends one that has joined since. And a member may be wrong that
 was taken out itself: so a node that members do not let in for a while asks them as well, whoever has let it in before.
+
+Incarnations are taken at a start. When it turns out later that members know of writes which the store of the node does
+not have, it takes one for what it has written since its start, and starts again: everything begins under it then, as
+after a crash of the machine.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import enum
-from collections.abc import Collection, Mapping
+import random
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from strogoff._engine import StoreError
+from strogoff.cluster.identity import renewed
 from strogoff.cluster.joining import PROTOCOL, member_of
 from strogoff.cluster.members import Member, member_key, merged
 from strogoff.cluster.membership import Membership
@@ -55,16 +61,31 @@ def judged(known: Member | None, incarnations: Collection[int]) -> Verdict:
 
 
 class Renewing:
-    """How this node makes its incarnation known to members, and takes note of theirs."""
+    """How this node makes its incarnation known to members, and takes note of theirs.
 
-    def __init__(self, membership: Membership, removal: Removal) -> None:
+    `start_again`: called, with the reason, when the node has another incarnation from its next start on.
+    """
+
+    def __init__(self, membership: Membership, removal: Removal, start_again: Callable[[str], None]) -> None:
         self._membership = membership
         self._removal = removal
+        self._start_again = start_again
         self._doubts: dict[str, float] = {}
         self._patience_s: dict[str, float] = {}
         self._news = asyncio.Event()
         self._told: set[tuple[str, str]] = set()
         self._is_over = False
+        self._has_lost_history = self._is_renewed = False
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the writes of this node bear another incarnation than its links, or are about to: none may go out."""
+        return self._has_lost_history
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it is not decided yet, for the next start, which incarnation this node has."""
+        return self._has_lost_history and not self._is_renewed
 
     def begin(self) -> None:
         """Let members ask, and be a guest of theirs from the first link on if that is needed."""
@@ -81,12 +102,30 @@ class Renewing:
             self._doubts.pop(peer, None)
         self._news.set()
 
+    def has_lost_history(self) -> None:
+        """Members know of writes of this node that its store does not have."""
+        self._has_lost_history = True
+        self._news.set()
+
     async def run(self) -> None:
-        """Work until cancelled, or until this node was taken out."""
+        """Work until cancelled, or until this node was taken out, or has another incarnation from its next start on."""
         if self._membership.is_guest:
             await self._make_known()
         while not self._is_over:
-            await self._clear_up(await self._lasting_doubts())
+            doubting = await self._lasting_doubts()
+            if self._has_lost_history:
+                await self._renew()
+                return
+            await self._clear_up(doubting)
+
+    async def _renew(self) -> None:
+        _log.error(
+            "the store of this node has lost writes that other nodes have seen, as when an older copy of it was put in "
+            "its place: this node takes a new incarnation and starts again"
+        )
+        await self._membership.renew(renewed(self._membership.identity, random.SystemRandom().getrandbits))
+        self._is_renewed = True
+        self._start_again("its store has lost writes that other nodes have seen")
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -126,13 +165,15 @@ class Renewing:
 
     async def _lasting_doubts(self) -> set[str]:
         """Wait until a member has not let this node in for a while, longer after each time that it was asked. Those who
-        do not let it in.
+        do not let it in; none if history is lost.
         """
         loop, timeout_s = asyncio.get_running_loop(), self._membership.terms.link_timeout_s
         while True:
             self._news.clear()
             doubting = self._doubts.keys() & set(self._membership.others())
             due = [self._doubts[name] + self._patience_s.get(name, timeout_s) for name in doubting]
+            if self._has_lost_history:
+                return set()
             if due and min(due) <= loop.time():
                 for name in doubting:
                     self._doubts[name] = loop.time()

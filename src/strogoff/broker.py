@@ -67,6 +67,10 @@ class RemovedError(Exception):
     """The node was taken out of its cluster while it was away, and has stopped; the message says how it goes on."""
 
 
+class StartAgainError(Exception):
+    """The node has stopped to be started again; the message says why."""
+
+
 class Service(Protocol):
     """Something that runs beside the engine while the node is up."""
 
@@ -115,6 +119,7 @@ class Broker:
             client_state=self._client_state,
             phase=lambda: self.phases.current.value,
             removed=self._was_removed,
+            start_again=self.request_restart,
             looked=self._cluster_changed,
         )
         self.readiness = Readiness(
@@ -127,7 +132,7 @@ class Broker:
         )
         self._is_clustered = False
         self._is_split = False
-        self._removal: RemovedError | None = None
+        self._why_stopped: RemovedError | StartAgainError | None = None
         self.http_states: dict[str, str] = {}
         """HTTP listener -> running or not_running, kept by the service that serves them."""
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
@@ -149,9 +154,9 @@ class Broker:
         """The whole life of the node; returns when it has stopped as asked.
 
         Raises `StartError` or `DataDirectoryError` when it cannot start; what had been started is stopped then. Raises
-        `RemovedError` when it stopped since it is in its cluster no more.
+        `RemovedError` when it stopped since it is in its cluster no more, `StartAgainError` to be started again.
         """
-        failure: StartError | RemovedError | None = None
+        failure: StartError | RemovedError | StartAgainError | None = None
         with held(self.data_directory) as private:
             if not private:
                 _log.warning("other users can look into the data directory: chmod 700 it", path=self.data_directory)
@@ -168,15 +173,26 @@ class Broker:
                     for service in self._running:
                         service.cancel()
         self._enter(Phase.STOPPED)
-        failure = failure or self._removal
+        failure = failure or self._why_stopped
         if failure is not None:
             raise failure
 
     def request_stop(self, reason: str) -> None:
-        """Let the node stop in an orderly way, whatever phase it is in. Call it from the event loop's thread."""
+        """Let the node stop in an orderly way, whatever phase it is in. Call it from the event loop's thread.
+
+        It ends a `request_restart` that came before.
+        """
+        if isinstance(self._why_stopped, StartAgainError):
+            self._why_stopped = None
         if not self._stop.is_set():
             _log.notice("stopping", reason=reason)
             self._stop.set()
+
+    def request_restart(self, reason: str) -> None:
+        """As `request_stop`, and `run` raises `StartAgainError`. Nothing happens when the node is stopping already."""
+        if not self.stopping:
+            self.request_stop(reason)
+            self._why_stopped = StartAgainError(reason)
 
     @property
     def stopping(self) -> bool:
@@ -286,7 +302,7 @@ class Broker:
 
     def _was_removed(self, told_by: str) -> None:
         """Others have taken over what this node has: it must not go on beside them."""
-        if self._removal is not None:
+        if self._why_stopped is not None:
             return
         online, offline = self.engine.session_count()
         values = self._values()
@@ -304,7 +320,7 @@ class Broker:
                 reason=str(error),
             )
             return
-        self._removal = RemovedError(
+        self._why_stopped = RemovedError(
             f"{self.node_name} was taken out of its cluster while it was away ({told_by} says so), and has stopped. "
             "Its next start puts what it has away, beside the store, and begins empty; then it may join again"
         )

@@ -1,6 +1,7 @@
 """Nodes of a cluster as processes on the loopback interface, each with its own ports and directory."""
 
 import csv
+import dataclasses
 import io
 import shutil
 import time
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker_process import BrokerProcess, Setting, free_port
+from strogoff import _engine
+from strogoff.cluster.identity import IDENTITY_KEY, Identity
+from strogoff.store.files import store_of
 
 LINK_TIMEOUT_MS = 1_000
 
@@ -37,6 +41,27 @@ class ClusterNode:
         """Whether the members are these, and it reaches all but those that are down."""
         wanted = {self.name: "self"} | {other.name: "reachable" for other in others}
         return self.links() == wanted | {other.name: "down" for other in down}
+
+    def kill(self) -> None:
+        """End without warning. A node that does not run stays as it is."""
+        self.broker.kill()
+
+    def lose_power(self) -> None:
+        """End without warning, as if with the machine: the next start is on another boot. Nothing else is lost."""
+        self.kill()
+        self.change_identity(running="an earlier boot")
+
+    def change_identity(self, **changes: str | None) -> None:
+        """Change who the node is at its next start. It must not run."""
+        engine = _engine.Engine({"workers": 1})
+        try:
+            engine.open_store(str(store_of(self.broker.data_directory)))
+            row = engine.store_get(IDENTITY_KEY)
+            assert row is not None, "the node has been started"
+            identity = dataclasses.replace(Identity.decode(row), **changes)  # type: ignore[arg-type]
+            engine.store_write([(IDENTITY_KEY, identity.encode())], wait=True)
+        finally:
+            engine.stop()
 
     def wipe(self) -> None:
         """Lose the disk. The node must not run."""

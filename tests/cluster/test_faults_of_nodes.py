@@ -19,6 +19,7 @@ from strogoff.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_impossible()))
 
+Crash: TypeAlias = Callable[[HostedNode], None]
 FormCluster: TypeAlias = Callable[..., HostedCluster]
 
 NO_MATCHING_SUBSCRIBERS = 0x10
@@ -46,12 +47,13 @@ def take_out(remover: HostedNode, node: HostedNode) -> None:
     assert remover.broker.admin("cluster", "leave", f"node={node.name}").strip() == "Done"
 
 
-def test_sessions_of_a_killed_node_get_what_was_published_meanwhile(cluster: HostedCluster) -> None:
+@pytest.mark.parametrize("crash", [HostedNode.kill, HostedNode.lose_power])
+def test_sessions_of_a_killed_node_get_what_was_published_meanwhile(cluster: HostedCluster, crash: Crash) -> None:
     """A node is killed and comes back with its data, again and again, while clients on the others publish."""
     one, two, three = cluster.nodes
     with cluster.load([one, two]):
         for _ in range(max(1, round(2 * SCALE))):
-            three.broker.kill()
+            crash(three)
             cluster.await_down(one, three)
             cluster.goes_on(cluster.subscribers[0], cluster.publishers[1])
             cluster.goes_on(cluster.subscribers[1], cluster.publishers[0])
@@ -84,12 +86,15 @@ def test_publishers_whose_node_is_killed_go_on_after_its_return(cluster: HostedC
     assert two.sees(*(node for node in cluster.nodes if node is not two))
 
 
-def test_all_nodes_are_killed_at_once_and_come_back(cluster: HostedCluster) -> None:
+@pytest.mark.parametrize("crash", [HostedNode.kill, HostedNode.lose_power])
+def test_all_nodes_are_killed_at_once_and_come_back(cluster: HostedCluster, crash: Crash) -> None:
     """A data centre goes dark: what was acknowledged before is in the sessions when all nodes are back."""
     with cluster.load(every_s=0.005):
         cluster.kill_at_once()
         for publisher in cluster.publishers:
             publisher.abandon()
+        for node in cluster.nodes:
+            crash(node)
         for node in cluster.nodes:
             node.start()
         cluster.await_whole()

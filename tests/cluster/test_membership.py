@@ -3,12 +3,22 @@
 import contextlib
 import itertools
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strogoff.cluster.identity import BadIdentityError, Identity, RenamedError, begun, ended, new_identity
+from strogoff.cluster.identity import (
+    FORMER_MAX,
+    BadIdentityError,
+    Identity,
+    RenamedError,
+    begun,
+    ended,
+    new_identity,
+    renewed,
+)
 from strogoff.cluster.members import BadMemberError, Member, actors, member_key, merged
 from strogoff.cluster.swc import Actor
 
@@ -34,8 +44,32 @@ RUNNING = Identity("n@h", 7, 9, running="boot")
 
 
 def test_an_identity_comes_back() -> None:
-    for identity in (RUNNING, ended(RUNNING), new_identity("n@h", "b", draw)):
+    for identity in (RUNNING, ended(RUNNING), new_identity("n@h", "b", draw), renewed(RUNNING, draw)):
         assert Identity.decode(identity.encode()) == identity
+
+
+def test_an_identity_that_was_written_without_former_incarnations_has_none() -> None:
+    row = json.loads(RUNNING.encode())
+    del row["former"]
+    assert Identity.decode(json.dumps(row).encode()) == RUNNING
+
+
+def test_a_new_incarnation_comes_with_those_before() -> None:
+    identity, _ = begun(RUNNING, "n@h", "another", is_every_write_synced=False, has_members=True, draw=draw)
+    assert identity.former == (RUNNING.incarnation,)
+
+
+def test_of_many_former_incarnations_the_first_and_the_latest_are_kept() -> None:
+    identity, incarnations = RUNNING, [RUNNING.incarnation]
+    for _ in range(2 * FORMER_MAX):
+        identity = renewed(identity, random.Random(len(incarnations)).getrandbits)
+        incarnations.append(identity.incarnation)
+    assert identity.former == (incarnations[0], *incarnations[-FORMER_MAX:-1])
+
+
+def test_a_node_of_another_name_has_no_former_incarnations() -> None:
+    identity, _ = begun(RUNNING, "other@h", "boot", is_every_write_synced=True, has_members=False, draw=draw)
+    assert identity.former == ()
 
 
 def test_after_a_stop_in_order_it_is_the_same_node() -> None:

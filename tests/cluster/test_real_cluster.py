@@ -1,6 +1,7 @@
 """Membership with real processes: nodes join, come and go, lose their disks, and are taken out."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,6 +12,8 @@ from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 from protocol.client import Network
 from protocol.marks import V5
 from strogoff.cli.exit_codes import ExitCode
+
+LOST = 5
 
 
 @pytest.fixture
@@ -166,3 +169,116 @@ def test_a_member_keeps_its_name(started: StartNode) -> None:
     two.broker.launch()
     assert two.broker.await_end() != 0
     assert "set nodename back" in two.broker.log_tail()
+
+
+def test_a_node_whose_machine_went_down_is_a_member_still(three: tuple[ClusterNode, ...], connect: Connect) -> None:
+    one, two, last = three
+    connect(last, "before").subscribe("before", qos=1)
+    eventually(lambda: metric(one, "cluster_session_records") == 1, "the others know of the session")
+    last.lose_power()
+    eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
+    last.broker.start()
+    last.broker.await_log("writes under a new incarnation")
+    eventually(lambda: last.sees(one, two) and one.sees(two, last) and two.sees(one, last), "it is back")
+    assert "without being in step" not in last.broker.log_tail()
+    # What it writes under its new incarnation reaches the others.
+    connect(last, "after").subscribe("after", qos=1)
+    eventually(lambda: metric(two, "cluster_session_records") == 2, "the others know of the new session")
+    last.broker.restart()
+    eventually(lambda: last.sees(one, two) and one.sees(two, last), "it is back once more")
+
+
+def test_a_cluster_whose_machines_all_went_down_is_there_again(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    for node in three:
+        node.lose_power()
+    for node in three:
+        node.broker.start()
+    eventually(lambda: one.sees(two, last) and two.sees(one, last) and last.sees(one, two), "all see all again")
+
+
+def test_a_node_that_was_taken_out_after_its_machine_went_down_learns_of_it(three: tuple[ClusterNode, ...]) -> None:
+    one, two, last = three
+    last.lose_power()
+    eventually(lambda: one.sees(two, down=(last,)), "it counts as down")
+    assert one.broker.admin("cluster", "leave", f"node={last.name}").strip() == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "the others know")
+    last.broker.launch()
+    assert last.broker.await_end() == ExitCode.REMOVED
+    last.broker.start()
+    last.broker.await_log("begins empty and alone")
+    assert last.links() == {last.name: "self"}
+    assert last.join(one) == "Done"
+    eventually(lambda: one.sees(two, last) and two.sees(one, last) and last.sees(one, two), "it is a member again")
+
+
+def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started: StartNode, connect: Connect) -> None:
+    """An older copy of its store is put in its place, and it writes something before it meets the other node."""
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster")
+    two.broker.stop()
+    store, copy = two.broker.data_directory / "store", two.broker.directory / "copy"
+    shutil.copytree(store, copy)
+    two.broker.start()
+    publisher = connect(two)
+    for number in range(LOST):
+        publisher.publish(f"lost/{number}", b"x", qos=1, retain=True)
+    eventually(lambda: metric(one, "retain_messages") == LOST, "the other node has them")
+    two.broker.kill()
+    one.broker.stop()
+    shutil.rmtree(store)
+    copy.rename(store)
+    two.broker.start()
+    assert metric(two, "retain_messages") == 0
+    connect(two).publish("new", b"x", qos=1, retain=True)
+    since = two.broker.log_size()
+    one.broker.start()
+    two.broker.await_log("has lost writes that other nodes have seen")
+    two.broker.await_log("starting again")
+    eventually(lambda: '"message": "ready"' in two.broker.log_tail(since), "it is ready again")
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster again")
+    for node in (one, two):
+        eventually(lambda node=node: metric(node, "retain_messages") == LOST + 1, "nothing is missing")  # type: ignore[misc]
+    connect(two).publish("newer", b"x", qos=1, retain=True)
+    eventually(lambda: metric(one, "retain_messages") == LOST + 2, "what it writes reaches the other one")
+    two.broker.restart()
+    eventually(lambda: one.sees(two) and two.sees(one), "it stays one")
+    assert two.broker.log_path.read_text().count("starting again") == 1
+
+
+def test_a_node_whose_place_another_one_has_taken_is_not_let_in(started: StartNode) -> None:
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    two.lose_power()
+    former = two.broker.data_directory.rename(two.broker.directory / "former")
+    two.broker.start()
+    eventually(lambda: one.sees(down=(two,)), "it counts as down")
+    assert two.join(one) == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "it has its place")
+    two.broker.stop()
+    two.wipe()
+    former.rename(two.broker.data_directory)
+    two.broker.start()
+    two.broker.await_log("a member does not let this node go on under its new incarnation")
+    assert one.sees(down=(two,))
+    assert two.sees(down=(one,))
+
+
+def test_nodes_that_were_taken_out_do_not_keep_each_other_in(three: tuple[ClusterNode, ...]) -> None:
+    """Each of the two takes the other for a member; the one that has taken them out says otherwise once it is there."""
+    one, *others = three
+    for node in others:
+        node.lose_power()
+    eventually(lambda: one.sees(down=tuple(others)), "they count as down")
+    for node in others:
+        assert one.broker.admin("cluster", "leave", f"node={node.name}").strip() == "Done"
+    one.broker.stop()
+    two, last = others
+    two.broker.start()
+    last.broker.start()
+    eventually(lambda: two.sees(last, down=(one,)) and last.sees(two, down=(one,)), "they have found each other")
+    one.broker.start()
+    for node in others:
+        assert node.broker.await_end() == ExitCode.REMOVED
+    assert one.links() == {one.name: "self"}

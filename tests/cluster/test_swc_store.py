@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from strogoff.cluster.merge import by_prefix
 from strogoff.cluster.metadata import Event, MetadataStore, MetadataUnavailableError, Origin
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
+from unit.stores import content_of
 
 DEADLINE_S = 10.0
 LOOKS = 2_000
@@ -25,6 +27,7 @@ class Net:
     stores: dict[Actor, SwcStore] = field(default_factory=dict)
     is_cut: bool = False
     removed: list[Actor] = field(default_factory=list)
+    lost: list[Actor] = field(default_factory=list)
 
     def hooks(self, own: Actor) -> Hooks:
         def send(actor: Actor, data: bytes) -> bool:
@@ -33,7 +36,7 @@ class Net:
             asyncio.get_running_loop().call_soon(self.stores[actor].receive, own, data)
             return True
 
-        return Hooks(send, self.removed.append, lambda: None)
+        return Hooks(send, self.removed.append, lambda: self.lost.append(own))
 
 
 @contextlib.asynccontextmanager
@@ -183,5 +186,43 @@ def test_a_value_that_is_too_large_is_refused(tmp_path: Path) -> None:
             with pytest.raises(MetadataUnavailableError, match="bytes of key"):
                 await store.put(b"k", bytes(9 << 20))
             await store.put(b"k", b"small")
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_has_lost_what_others_have_seen_goes_on_as_another_actor(tmp_path: Path) -> None:
+    """What it has written since the loss might bear the dots of what was lost: it becomes the work of the new actor."""
+    again = Actor(A.name, 9)
+
+    async def scenario() -> None:
+        net = Net()
+        async with store_in(tmp_path / "b", net, B, [A, B]) as b:
+            async with store_in(tmp_path / "a", net, A, [A, B]) as a:
+                await a.put(b"kept", b"x")
+            shutil.copytree(tmp_path / "a", tmp_path / "copy")
+            async with store_in(tmp_path / "a", net, A, [A, B]) as a:
+                await a.put_all((b"lost/%d" % number, b"x") for number in range(3))
+                await until(lambda: len(b.scan(b"")) == 4)
+            net.is_cut = True
+            async with store_in(tmp_path / "copy", net, A, [A, B]) as a:
+                await a.put(b"new", b"x")
+                net.is_cut = False
+                a.reachable(B)
+                await until(lambda: net.lost)
+                with pytest.raises(MetadataUnavailableError):
+                    await a.put(b"refused", b"x")
+                net.is_cut = True
+                await a.retire(again, (b"who", b"again"))
+                assert a.actor == again
+            net.is_cut = False
+            b.set_members([again, B])
+            async with store_in(tmp_path / "copy", net, again, [again, B]) as a:
+                a.reachable(B)
+                b.reachable(again)
+                await until(lambda: len(a.scan(b"")) == len(b.scan(b"")) == 5)
+                assert a.scan(b"") == b.scan(b"")
+                await a.put(b"newer", b"x")
+                await until(lambda: b.get(b"newer"))
+        assert content_of(tmp_path / "copy")[b"who"] == b"again"
 
     asyncio.run(scenario())

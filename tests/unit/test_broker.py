@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from strogoff import broker as broker_module
-from strogoff.broker import Broker, Service, StartError
+from strogoff.broker import Broker, Service, StartAgainError, StartError
 from strogoff.config import load
 from strogoff.data_directory import DataDirectoryError
 from strogoff.phases import Phase
@@ -86,6 +86,24 @@ def test_a_node_that_is_told_to_stop_before_it_is_up_does_not_open_its_listeners
         broker.request_stop("changed my mind")
         await broker.run()
         assert _phases(broker) == [Phase.START, Phase.DRAINING, Phase.STOPPED]
+
+    _run(main())
+
+
+def test_a_node_says_that_it_is_to_be_started_again_unless_somebody_wants_it_to_stop(tmp_path: Path) -> None:
+    async def main() -> None:
+        broker = _broker(tmp_path)
+        broker.request_restart("of a reason")
+        with pytest.raises(StartAgainError, match="of a reason"):
+            await broker.run()
+        broker = _broker(tmp_path)
+        broker.request_restart("of a reason")
+        broker.request_stop("enough")
+        await broker.run()
+        broker = _broker(tmp_path)
+        broker.request_stop("enough")
+        broker.request_restart("of a reason")
+        await broker.run()
 
     _run(main())
 

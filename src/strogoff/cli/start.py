@@ -12,7 +12,7 @@ from strogoff import version
 from strogoff.admin.commands import build_registry
 from strogoff.admin.render import printable
 from strogoff.admin.server import AdminServer
-from strogoff.broker import Broker, RemovedError, StartError, raise_descriptor_limit
+from strogoff.broker import Broker, RemovedError, StartAgainError, StartError, raise_descriptor_limit
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, Configuration, NoteKind, load
 from strogoff.data_directory import DataDirectoryError
@@ -96,6 +96,15 @@ def _serve(configuration: Configuration, writer: LogWriter) -> None:
     """
     _tell(configuration)
     raise_descriptor_limit(_connections_max(configuration))
+    while True:
+        try:
+            return _live_once(configuration, writer)
+        except StartAgainError as error:
+            _log.notice("starting again", reason=str(error))
+
+
+def _live_once(configuration: Configuration, writer: LogWriter) -> None:
+    """As `_serve`. Raises `StartAgainError` too."""
     try:
         broker = Broker(
             configuration,

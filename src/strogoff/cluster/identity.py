@@ -24,11 +24,13 @@ __all__ = [
     "ended",
     "incarnation_bytes",
     "new_identity",
+    "renewed",
 ]
 
 IDENTITY_KEY: Final = b"cluster/identity"
 """The row of the engine's store."""
 _VERSION: Final = 1
+FORMER_MAX: Final = 16
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 Draw = Callable[[int], int]
@@ -48,12 +50,15 @@ class Identity:
     """`incarnation`: 64 bits. `cluster`: 128 bits, minted with the first node of a cluster.
 
     `running`: the boot of the machine in which the node was started and not stopped in order; None when it was.
+    `former`: incarnations before this one under which it was in this cluster, oldest first: members may know it by one
+    of them. At most `FORMER_MAX`.
     """
 
     name: str
     incarnation: int
     cluster: int
     running: str | None = None
+    former: tuple[int, ...] = ()
 
     @property
     def actor(self) -> Actor:
@@ -78,6 +83,7 @@ class Identity:
             "incarnation": f"{self.incarnation:016x}",
             "cluster": f"{self.cluster:032x}",
             "running": self.running,
+            "former": [f"{incarnation:016x}" for incarnation in self.former],
         }
         return json.dumps(row).encode()
 
@@ -93,6 +99,7 @@ class Identity:
                 incarnation=int(fields["incarnation"], 16),
                 cluster=int(fields["cluster"], 16),
                 running=fields["running"],
+                former=tuple(int(incarnation, 16) for incarnation in fields.get("former", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, BadIdentityError):
@@ -110,6 +117,13 @@ def new_identity(name: str, boot: str, draw: Draw) -> Identity:
     return Identity(name, draw(64), draw(128), running=boot)
 
 
+def renewed(identity: Identity, draw: Draw) -> Identity:
+    """The same node under a new incarnation. Of too many former ones the first stays: members know that for certain."""
+    first, *later = (*identity.former, identity.incarnation)
+    former = (first, *later[-(FORMER_MAX - 1) :])
+    return dataclasses.replace(identity, incarnation=draw(64), former=former)
+
+
 def begun(
     found: Identity, name: str, boot: str, *, is_every_write_synced: bool, has_members: bool, draw: Draw
 ) -> tuple[Identity, str | None]:
@@ -123,13 +137,13 @@ def begun(
             f"this data directory belongs to {found.name}, which is a member of a cluster, and nodename is {name}: set "
             f"nodename back, or take {found.name} out of its cluster first (vmq-admin cluster leave)"
         )
-    reason = None
+    begun_now = dataclasses.replace(found, name=name, running=boot)
     if found.name != name:
-        reason = f"the node was called {found.name}"
-    elif found.running is not None and found.running != boot and not is_every_write_synced:
-        reason = "the machine went down while the node ran, so the last writes may be lost"
-    incarnation = found.incarnation if reason is None else draw(64)
-    return dataclasses.replace(found, name=name, incarnation=incarnation, running=boot), reason
+        # Nobody knows this name.
+        return dataclasses.replace(renewed(begun_now, draw), former=()), f"the node was called {found.name}"
+    if found.running is not None and found.running != boot and not is_every_write_synced:
+        return renewed(begun_now, draw), "the machine went down while the node ran, so the last writes may be lost"
+    return begun_now, None
 
 
 def ended(identity: Identity) -> Identity:

@@ -1,23 +1,195 @@
-"""What is checked when a node wants to join, without the links: who it is, what it speaks, what must be the same."""
+"""How a node joins: it comes to a member as a guest, and asks; that one has all members agree, and writes it down.
 
-from collections.abc import Mapping
+What is checked of it, without the links, is in functions: who it is, what it speaks, what must be the same.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from strogoff._engine import PeerInfo
+from strogoff import _engine, version
+from strogoff._engine import PeerConfig, PeerInfo
 from strogoff.cluster.members import BadMemberError, Member
-from strogoff.cluster.requests import RemoteError
+from strogoff.cluster.membership import Membership
+from strogoff.cluster.requests import NoAnswerError, RemoteError
+from strogoff.cluster.swc_store import ExchangeError
 from strogoff.cluster.terms import Terms
+from strogoff.observe.logging import get_logger
 
-__all__ = ["PROTOCOL", "ClusterError", "address_of", "joiner_of", "obstacle", "request_to_join"]
+__all__ = [
+    "PROTOCOL",
+    "ClusterError",
+    "Joining",
+    "address_of",
+    "joiner_of",
+    "member_of",
+    "obstacle",
+    "request_to_join",
+]
 
 PROTOCOL: Final = 1
 """The version of what nodes say to each other over the links."""
 DEFAULT_PORT: Final = 44053
 DEFAULT_TLS_PORT: Final = 44054
+JOIN_TIMEOUT_S: Final = 30.0
+LINK_TIMEOUT_S: Final = 10.0
+LOOK_S: Final = 0.05
+
+_log = get_logger("cluster")
 
 
 class ClusterError(Exception):
     """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
+
+
+class Joining:
+    """How this node joins, and how it lets others join.
+
+    `client_state`: says what there is of clients on this node, in words; empty for nothing. `joined`: called with the
+    node through which this one has joined, and the names of all members, before they are followed.
+    """
+
+    def __init__(
+        self,
+        engine: _engine.Engine,
+        membership: Membership,
+        client_state: Callable[[], str],
+        joined: Callable[[str, list[str]], None],
+    ) -> None:
+        self._engine = engine
+        self._membership = membership
+        self._name, self._terms = membership.name, membership.terms
+        self._client_state = client_state
+        self._joined = joined
+
+    def serve(self) -> None:
+        """Let other nodes ask this one."""
+        self._membership.requests.serve("join", self._asked_to_let_join)
+        self._membership.requests.serve("may join", self._asked_whether_one_may_join)
+
+    async def join(self, target: str) -> None:
+        """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
+        name, address = address_of(target, is_tls=self._terms.is_tls)
+        if name == self._name:
+            raise ClusterError(f"{self._name} cannot join itself: name another node")
+        async with self._membership.changing:
+            self._check_empty()
+            former = self._membership.identity.cluster_bytes
+            self._membership.set_cluster(None)
+            self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
+            try:
+                await self._link_to(name, address)
+                cluster, members = await self._ask_to_join(name)
+            except ClusterError:
+                self._membership.set_cluster(former)
+                self._membership.follow()
+                raise
+            self._joined(name, [member.name for member in members if not member.is_removed])
+            await self._become_member(cluster, members)
+            await self._synchronise(name)
+        members_now = ",".join(self._membership.others())
+        _log.notice("joined", cluster=f"{self._membership.identity.cluster:032x}", through=name, members=members_now)
+
+    def _check_empty(self) -> None:
+        others = self._membership.others()
+        if others:
+            raise ClusterError(
+                f"{self._name} is in a cluster with {', '.join(others)} already: stop it, and take it out on one of "
+                f"them first (vmq-admin cluster leave node={self._name})"
+            )
+        state = self._client_state()
+        if state:
+            _log.warning("refused to join a cluster: this node has state of clients", state=state)
+            raise ClusterError(
+                f"{self._name} refuses to join: it has state of its own ({state}), which the cluster does not know. "
+                "Remove it, or start with an empty data directory"
+            )
+
+    async def _link_to(self, name: str, address: str) -> None:
+        """Wait until the node lets this one in as a guest, or says that it does not."""
+        waiting = asyncio.ensure_future(self._membership.until(lambda: self._membership.link(name).state == "guest"))
+        deadline = time.monotonic() + LINK_TIMEOUT_S
+        try:
+            while not waiting.done():
+                info = next((info for info in self._engine.peers() if info.name == name), None)
+                is_refused = info is not None and (info.refusal is not None or info.answering is not None)
+                if is_refused or time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"{self._name} cannot reach {name} at {address}: {obstacle(info)}. Check the address, its "
+                        "cluster listener (listener.vmq.NAME) and distributed_cookie on both nodes"
+                    )
+                await asyncio.wait([waiting], timeout=LOOK_S)
+        finally:
+            waiting.cancel()
+
+    async def _ask_to_join(self, name: str) -> tuple[int, list[Member]]:
+        """The identity of the cluster, and its members."""
+        payload = request_to_join(self._membership.own_record(), version(), self._terms)
+        try:
+            answer = await self._membership.requests.ask(name, "join", payload, timeout_s=JOIN_TIMEOUT_S)
+            return int(answer["cluster"], 16), [Member.decode(value.encode()) for value in answer["members"]]
+        except RemoteError as error:
+            raise ClusterError(f"{name} refuses to let {self._name} join: {error}") from None
+        except NoAnswerError as error:
+            raise ClusterError(f"{error}; it may have let {self._name} join all the same: try again") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ClusterError(f"{name} gave an answer that cannot be read ({error!r})") from None
+
+    async def _become_member(self, cluster: int, members: Sequence[Member]) -> None:
+        await self._membership.become(dataclasses.replace(self._membership.identity, cluster=cluster, former=()))
+        await self._membership.write(*members)
+        self._membership.read()
+        self._membership.set_cluster(self._membership.identity.cluster_bytes)
+        self._membership.follow()
+
+    async def _synchronise(self, name: str) -> None:
+        """Wait until the metadata of the cluster is here."""
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                await self._membership.until(lambda: name in self._membership.reachable())
+                await self._membership.metadata.exchange(self._membership.members[name].actor)
+        except (TimeoutError, ExchangeError) as error:
+            reason = str(error) or f"the link did not come about within {JOIN_TIMEOUT_S:.0f} s"
+            raise ClusterError(
+                f"{self._name} has joined, but the metadata of {name} is not here yet: {reason}. It follows by itself"
+            ) from None
+
+    async def _asked_to_let_join(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Somebody wants to join through this node."""
+        if self._membership.is_guest:
+            raise RemoteError(f"{self._name} is not in touch with its own cluster at the moment: try again")
+        joiner, requests = self._joiner(node, payload), self._membership.requests
+        async with self._membership.changing:
+            for member in self._membership.reachable():
+                try:
+                    await requests.ask(member, "may join", payload | {"node": node}, timeout_s=LINK_TIMEOUT_S)
+                except (RemoteError, NoAnswerError) as error:
+                    raise RemoteError(f"{member} does not agree: {error}") from None
+            former = self._membership.members.get(joiner.name)
+            epoch = 1 + max(joiner.epoch, 0 if former is None else former.epoch)
+            record = dataclasses.replace(joiner, epoch=epoch, is_removed=False)
+            await self._membership.write(record)
+        self._membership.read()
+        self._membership.follow()
+        _log.notice("let a node join", node=node, address=",".join(record.addresses))
+        values = [member.encode().decode() for member in self._membership.members.values()]
+        return {"cluster": f"{self._membership.identity.cluster:032x}", "members": values}
+
+    async def _asked_whether_one_may_join(self, _: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Another member is about to let somebody join."""
+        self._joiner(str(payload.get("node")), payload)
+        return {}
+
+    def _joiner(self, node: str, payload: dict[str, Any]) -> Member:
+        """Who wants to join. Raises `RemoteError` if that may not be."""
+        joiner = joiner_of(node, payload, name=self._name, terms=self._terms)
+        known = self._membership.members.get(node)
+        is_another = known is not None and not known.is_removed and known.incarnation != joiner.incarnation
+        if is_another and self._membership.link(node).state == "reachable":
+            raise RemoteError(f"there is another node of the name {node} in the cluster, which can be reached")
+        return joiner
 
 
 def request_to_join(member: Member, version: str, terms: Terms) -> dict[str, Any]:
@@ -30,20 +202,26 @@ def request_to_join(member: Member, version: str, terms: Terms) -> dict[str, Any
     }
 
 
-def joiner_of(node: str, request: Mapping[str, Any], *, name: str, terms: Terms) -> Member:
-    """Who wants to join the cluster of the node `name`. Raises `RemoteError` if that may not be."""
+def member_of(node: str, request: Mapping[str, Any], *, name: str) -> Member:
+    """What a node says of itself that wants to be known by the node `name`. Raises `RemoteError` if that may not be."""
     if request.get("protocol") != PROTOCOL:
         raise RemoteError(
             f"it speaks version {request.get('protocol')} of the cluster protocol, {name} speaks {PROTOCOL}"
         )
     try:
-        joiner = Member.decode(str(request.get("member")).encode())
+        member = Member.decode(str(request.get("member")).encode())
     except BadMemberError as error:
         raise RemoteError(str(error)) from None
-    if joiner.name != node:
-        raise RemoteError(f"it is {node} and calls itself {joiner.name}")
-    if not joiner.addresses:
+    if member.name != node:
+        raise RemoteError(f"it is {node} and calls itself {member.name}")
+    if not member.addresses:
         raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
+    return member
+
+
+def joiner_of(node: str, request: Mapping[str, Any], *, name: str, terms: Terms) -> Member:
+    """Who wants to join the cluster of the node `name`. Raises `RemoteError` if that may not be."""
+    joiner = member_of(node, request, name=name)
     settings = request.get("settings")
     for key, here in terms.agreed:
         there = settings.get(key, here) if isinstance(settings, dict) else here

@@ -87,7 +87,7 @@ class Leaving:
             raise ClusterError(str(error)) from None
         except NoAnswerError as error:
             # The link may end before the answer is here, as it is no member any more.
-            if not kills_sessions or not await self._cluster.has_gone(node):
+            if not kills_sessions or not await self._cluster.removal.has_gone(node):
                 raise ClusterError(str(error)) from None
             return "Done"
         return str(answer.get("done", "Done"))
@@ -123,7 +123,7 @@ class Leaving:
                 )
             await self._clients_gone(timeout_s)
             await self._hand_over(tell, interval_s)
-            await self._cluster.leave()
+            await self._cluster.removal.leave()
         tell(f"{self._node_name} has left and stops")
         asyncio.get_running_loop().call_later(FLUSH_S, self._stop, "it has left its cluster")
         return "Done"

@@ -196,6 +196,14 @@ class SwcStore:
         """How many of the writes of an actor are here, up to the first that is missing."""
         return self._replica.seen_of(actor)
 
+    async def retire(self, actor: Actor, row: tuple[bytes, bytes]) -> None:
+        """Go on as another actor, among the members as well. After `lost_history` what was written since the start is
+        its work then. `row`: the caller's, written together with that. Returns when it will survive.
+        """
+        self._replica.retire(actor)
+        self._unwritten.append(row)
+        await self._persisted()
+
     def set_members(self, members: Collection[Actor]) -> None:
         """The members of the cluster from now on, this node among them."""
         if frozenset(members) == self._replica.members:
@@ -286,9 +294,10 @@ class SwcStore:
         self._work.clear()
         while output := self._replica.take():
             written, self._written = self._written, []
+            writes, self._unwritten = self._unwritten + output.writes, []
             try:
-                if output.writes:
-                    await self._persist(output.writes)
+                if writes:
+                    await self._persist(writes)
             except asyncio.CancelledError:
                 self._written = written + self._written
                 raise
@@ -303,7 +312,7 @@ class SwcStore:
         """Write until it works: the replica knows of it already, and nobody else may before the store does."""
         while True:
             try:
-                await asyncio.to_thread(self._engine.store_write, self._unwritten + writes, wait=True)
+                await asyncio.to_thread(self._engine.store_write, writes, wait=True)
             except StoreError as error:
                 if self._failure is None:
                     _log.error("metadata cannot be written and is tried again", reason=str(error), rows=len(writes))
@@ -313,7 +322,6 @@ class SwcStore:
                 if self._failure is not None:
                     _log.warning("metadata is written again")
                 self._failure = None
-                self._unwritten = []
                 return
 
     def _pass_on(self, output: Output) -> None:

@@ -55,7 +55,7 @@ without sessions and retained messages of its own may join. If it is refused, no
 async def join(broker: Broker, call: Call) -> Result:
     """`Done` once the metadata of the cluster is here."""
     try:
-        await broker.cluster.join(call.required("discovery-node"))
+        await broker.cluster.joining.join(call.required("discovery-node"))
     except ClusterError as error:
         raise CommandError(str(error)) from None
     return Result.of(Text("Done"))
@@ -83,7 +83,7 @@ async def leave(broker: Broker, call: Call) -> Result:
     link = next((view.link for view in broker.cluster.show() if view.member.name == name), Link.DOWN)
     try:
         if link is Link.DOWN:
-            await broker.cluster.remove(name)
+            await broker.cluster.removal.remove(name)
             return Result.of(Text("Done"))
         done = await broker.leaving.leave(
             name,

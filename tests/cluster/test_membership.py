@@ -134,6 +134,14 @@ def test_the_later_change_counts_and_of_two_at_the_same_time_the_removal() -> No
     assert merged(KEY, (later.encode(), removed.encode())) == later.encode()
 
 
+def test_a_record_comes_back_also_one_without_former_incarnations() -> None:
+    member = Member("n@h", 7, ("h:1",), 3, is_removed=True, is_tls=True, former=(5, 6))
+    assert Member.decode(member.encode()) == member
+    fields = json.loads(member.encode())
+    del fields["former"]
+    assert Member.decode(json.dumps(fields).encode()) == Member("n@h", 7, ("h:1",), 3, is_removed=True, is_tls=True)
+
+
 def test_bytes_that_are_no_record_lose() -> None:
     member = Member("n@h", 1, ())
     assert merged(KEY, (b"\xff\xff", member.encode())) == member.encode()

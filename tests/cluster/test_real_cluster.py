@@ -234,7 +234,7 @@ def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started:
     connect(two).publish("new", b"x", qos=1, retain=True)
     since = two.broker.log_size()
     one.broker.start()
-    two.broker.await_log("has lost writes that other nodes have seen")
+    two.broker.await_log("has lost what other nodes have seen")
     two.broker.await_log("starting again")
     eventually(lambda: '"message": "ready"' in two.broker.log_tail(since), "it is ready again")
     eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster again")
@@ -245,6 +245,30 @@ def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started:
     two.broker.restart()
     eventually(lambda: one.sees(two) and two.sees(one), "it stays one")
     assert two.broker.log_path.read_text().count("starting again") == 1
+
+
+def test_a_node_that_has_an_older_copy_of_its_store_from_before_its_machine_went_down_starts_again(
+    started: StartNode, connect: Connect
+) -> None:
+    """The other node knows it by an incarnation of which the copy does not know."""
+    one, two = started("one"), started("two")
+    assert two.join(one) == "Done"
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster")
+    two.broker.stop()
+    store, copy = two.broker.data_directory / "store", two.broker.directory / "copy"
+    shutil.copytree(store, copy)
+    two.broker.start()
+    two.lose_power()
+    two.broker.start()
+    eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster again")
+    two.broker.kill()
+    shutil.rmtree(store)
+    copy.rename(store)
+    two.broker.start()
+    connect(two).publish("alone", b"x", qos=1, retain=True)
+    two.broker.await_log("starting again")
+    eventually(lambda: metric(one, "retain_messages") == 1, "what it wrote meanwhile is there")
+    eventually(lambda: one.sees(two), "they are a cluster once more")
 
 
 def test_a_node_whose_place_another_one_has_taken_is_not_let_in(started: StartNode) -> None:
@@ -260,7 +284,7 @@ def test_a_node_whose_place_another_one_has_taken_is_not_let_in(started: StartNo
     two.wipe()
     former.rename(two.broker.data_directory)
     two.broker.start()
-    two.broker.await_log("a member does not let this node go on under its new incarnation")
+    two.broker.await_log("a member does not know this node by its incarnation")
     assert one.sees(down=(two,))
     assert two.sees(down=(one,))
 

@@ -24,7 +24,9 @@ class BadMemberError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`addresses`: HOST:PORT of its cluster listener. `epoch`: counts the changes of this record."""
+    """`addresses`: HOST:PORT of its cluster listener. `epoch`: counts the changes of this record. `former`: what other
+    incarnations the node had in this cluster, as far as it remembers.
+    """
 
     name: str
     incarnation: int
@@ -32,6 +34,12 @@ class Member:
     epoch: int = 1
     is_removed: bool = False
     is_tls: bool = False
+    former: tuple[int, ...] = ()
+
+    @property
+    def incarnations(self) -> set[int]:
+        """All of them. No node that has joined anew has one of these."""
+        return {self.incarnation, *self.former}
 
     @property
     def actor(self) -> Actor:
@@ -48,6 +56,7 @@ class Member:
             "epoch": self.epoch,
             "removed": self.is_removed,
             "tls": self.is_tls,
+            "former": [f"{incarnation:016x}" for incarnation in self.former],
         }
         return json.dumps(fields, sort_keys=True).encode()
 
@@ -63,6 +72,7 @@ class Member:
                 epoch=int(fields["epoch"]),
                 is_removed=bool(fields["removed"]),
                 is_tls=bool(fields["tls"]),
+                former=tuple(int(incarnation, 16) for incarnation in fields.get("former", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BadMemberError(f"a member's record cannot be read: {error!r}") from None

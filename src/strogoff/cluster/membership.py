@@ -120,7 +120,14 @@ class Membership:
         """What others should know of this node."""
         known = self.members.get(self.name)
         epoch = 1 if known is None else known.epoch
-        return Member(self.name, self.identity.incarnation, self.terms.addresses, epoch, is_tls=self.terms.is_tls)
+        return Member(
+            self.name,
+            self.identity.incarnation,
+            self.terms.addresses,
+            epoch,
+            is_tls=self.terms.is_tls,
+            former=self.identity.former,
+        )
 
     def own_record_is_stale(self) -> bool:
         """Whether others know something else of it."""
@@ -178,7 +185,9 @@ class Membership:
     def follow(self) -> None:
         """Let the links and the metadata be those of the members."""
         removed = [member for member in self.members.values() if member.is_removed]
-        self._engine.set_removed_peers([(member.name, incarnation_bytes(member.incarnation)) for member in removed])
+        self._engine.set_removed_peers(
+            [(member.name, incarnation_bytes(each)) for member in removed for each in sorted(member.incarnations)]
+        )
         others = [self.members[name] for name in self.others()]
         # As a guest it lets nobody join, and takes members as they are: they, too, may have new incarnations.
         peers = [_peer(member, is_exact=not self.is_guest) for member in others]

@@ -1,16 +1,17 @@
 """A node that goes on under a new incarnation: why, how members come to know it, and how it learns if it was taken out.
 
 Members let a node in under the incarnation that they know, and under no other. A node with a new one comes to them as a
-guest therefore, which has the control lane alone, and names those that it had before. A member that knows it by one of
-these writes the new one down, and tells the others through the metadata; or it says that the node was taken out.
+guest therefore, which has the control lane alone, and names those that it had before. A member whose record has one of
+them, too, writes the new one down, and tells the others through the metadata; or it says that the node was taken out.
 
-Only a record of an incarnation that the node names says anything about it. A member that is behind, and has nothing but
-the record of an earlier node of the same name, so never ends one that has joined since. And a member may be wrong that
-was taken out itself: so a node that members do not let in for a while asks them as well, whoever has let it in before.
+Only a record with which the node has an incarnation in common says anything about it. A member that is behind, and has
+nothing but the record of an earlier node of the same name, so never ends one that has joined since. The record has the
+former ones as well for a node that has told its new one, and lost it in the next crash. And a member may be wrong that
+was taken out itself: so a node that members do not let in for a while asks them, whoever has let it in before.
 
-Incarnations are taken at a start. When it turns out later that members know of writes which the store of the node does
-not have, it takes one for what it has written since its start, and starts again: everything begins under it then, as
-after a crash of the machine.
+Incarnations are taken at a start. When it turns out later that members know of writes, or of an incarnation, which the
+store of the node does not have, it takes one for what it has written since its start, and starts again: everything
+begins under it then, as after a crash of the machine.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import contextlib
 import dataclasses
 import enum
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from strogoff._engine import StoreError
@@ -46,18 +47,22 @@ _log = get_logger("cluster")
 
 
 class Verdict(enum.Enum):
-    """What a member knows of a node that names its incarnations."""
+    """What a member knows of a node that asks."""
 
     NOT_KNOWN = "not known"
     REMOVED = "removed"
+    OUTDATED = "outdated"
+    """It has gone on under another incarnation, and does not know that: its store is an older one."""
     MEMBER = "member"
 
 
-def judged(known: Member | None, incarnations: Collection[int]) -> Verdict:
-    """What a record says of a node that has, or had, these incarnations."""
-    if known is None or known.incarnation not in incarnations:
+def judged(known: Member | None, asker: Member) -> Verdict:
+    """What the record of a name says of a node that has it."""
+    if known is None or known.incarnations.isdisjoint(asker.incarnations):
         return Verdict.NOT_KNOWN
-    return Verdict.REMOVED if known.is_removed else Verdict.MEMBER
+    if known.is_removed:
+        return Verdict.REMOVED
+    return Verdict.OUTDATED if asker.incarnation in known.former else Verdict.MEMBER
 
 
 class Renewing:
@@ -96,14 +101,14 @@ class Renewing:
         """The link to a member is in a state; `refusal`: why it does not let this node in, while it does not."""
         if state == "reachable":
             self._patience_s.pop(peer, None)
-        if refusal in DOUBTS and self._membership.identity.former:
+        if refusal in DOUBTS:
             self._doubts.setdefault(peer, asyncio.get_running_loop().time())
         else:
             self._doubts.pop(peer, None)
         self._news.set()
 
     def has_lost_history(self) -> None:
-        """Members know of writes of this node that its store does not have."""
+        """Members know something of this node that its store does not have."""
         self._has_lost_history = True
         self._news.set()
 
@@ -111,21 +116,24 @@ class Renewing:
         """Work until cancelled, or until this node was taken out, or has another incarnation from its next start on."""
         if self._membership.is_guest:
             await self._make_known()
-        while not self._is_over:
-            doubting = await self._lasting_doubts()
-            if self._has_lost_history:
-                await self._renew()
-                return
-            await self._clear_up(doubting)
+        while not self._is_answered:
+            await self._clear_up(await self._lasting_doubts())
+        if self._has_lost_history and not self._is_over:
+            await self._renew()
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether there is nothing more to ask."""
+        return self._is_over or self._has_lost_history
 
     async def _renew(self) -> None:
         _log.error(
-            "the store of this node has lost writes that other nodes have seen, as when an older copy of it was put in "
-            "its place: this node takes a new incarnation and starts again"
+            "the store of this node has lost what other nodes have seen, as when an older copy of it was put in its "
+            "place: this node takes a new incarnation and starts again"
         )
         await self._membership.renew(renewed(self._membership.identity, random.SystemRandom().getrandbits))
         self._is_renewed = True
-        self._start_again("its store has lost writes that other nodes have seen")
+        self._start_again("its store has lost what other nodes have seen")
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -139,17 +147,17 @@ class Renewing:
         """Ask members until one of them knows the incarnation of this node."""
         membership = self._membership
         await self._write_down()
-        while self._is_unknown() and not self._is_over:
+        while self._is_unknown() and not self._is_answered:
             asked = self._guest_of(membership.others())
             for member in asked:
                 await self._ask(member)
-                if not self._is_unknown() or self._is_over:
+                if not self._is_unknown() or self._is_answered:
                     break
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(ASK_AGAIN_S):
                         await membership.until(lambda asked=asked: self._guest_of(membership.others()) != asked)  # type: ignore[misc]
-        if not self._is_over:
+        if not self._is_answered:
             membership.be_guest(is_guest=False)
             if membership.own_record_is_stale():
                 await membership.write_own_record()
@@ -189,7 +197,7 @@ class Renewing:
         membership.be_guest(is_guest=True)
         try:
             async with asyncio.timeout(GUEST_S):
-                while doubting and not self._is_over:
+                while doubting and not self._is_answered:
                     await membership.until(lambda: bool(self._guest_of(doubting)))
                     member = self._guest_of(doubting)[0]
                     doubting.remove(member)
@@ -207,28 +215,30 @@ class Renewing:
         payload = {
             "protocol": PROTOCOL,
             "cluster": f"{identity.cluster:032x}",
-            "former": [f"{incarnation:016x}" for incarnation in identity.former],
             "member": self._membership.own_record().encode().decode(),
         }
         try:
             answer = await self._membership.requests.ask(member, REQUEST, payload, timeout_s=ANSWER_TIMEOUT_S)
-            is_removed = bool(answer["removed"])
+            verdict = Verdict(answer["verdict"])
             members = [Member.decode(str(value).encode()) for value in answer["members"]]
         except RemoteError as error:
-            self._warn("a member does not let this node go on under its new incarnation", member, str(error))
+            self._warn("a member does not know this node by its incarnation", member, str(error))
         except NoAnswerError as error:
             _log.info("a member gave no answer about the incarnation of this node", member=member, reason=str(error))
         except (KeyError, TypeError, ValueError) as error:
             self._warn("a member gave an answer that cannot be read", member, repr(error))
         else:
-            if is_removed:
-                self._is_over = True
-                self._removal.is_removed(member)
-            else:
-                await self._take_up(member, members)
+            await self._take_up(member, verdict, members)
 
-    async def _take_up(self, member: str, members: Collection[Member]) -> None:
-        """A member knows this node; with that it said what it knows of all, which counts where it is newer."""
+    async def _take_up(self, member: str, verdict: Verdict, members: Collection[Member]) -> None:
+        """A member has answered; with that it said what it knows of all, which counts where it is newer."""
+        if verdict is Verdict.REMOVED:
+            self._is_over = True
+            self._removal.is_removed(member)
+            return
+        if verdict is Verdict.OUTDATED:
+            self.has_lost_history()
+            return
         newer = [each for each in members if self._is_newer(each)]
         try:
             await self._membership.write(*newer)
@@ -257,12 +267,11 @@ class Renewing:
         asker = member_of(node, payload, name=membership.name)
         if payload.get("cluster") != f"{membership.identity.cluster:032x}":
             raise RemoteError(f"it is of another cluster than {membership.name}")
-        incarnations = {asker.incarnation, *_former(payload)}
         async with membership.changing:
             known = membership.members.get(node)
-            verdict = judged(known, incarnations)
-            if verdict is Verdict.REMOVED:
-                return {"removed": True, "members": []}
+            verdict = judged(known, asker)
+            if verdict in {Verdict.REMOVED, Verdict.OUTDATED}:
+                return {"verdict": verdict.value, "members": []}
             if known is None or verdict is Verdict.NOT_KNOWN:
                 raise RemoteError(
                     f"{membership.name} knows no {node} with this data directory. If no other member does, it was "
@@ -277,11 +286,5 @@ class Renewing:
         membership.read()
         membership.follow()
         _log.notice("a member goes on under a new incarnation", node=node)
-        return {"removed": False, "members": [each.encode().decode() for each in membership.members.values()]}
-
-
-def _former(payload: Mapping[str, Any]) -> list[int]:
-    try:
-        return [int(str(incarnation), 16) for incarnation in payload["former"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RemoteError(f"its former incarnations cannot be read ({error!r})") from None
+        values = [each.encode().decode() for each in membership.members.values()]
+        return {"verdict": Verdict.MEMBER.value, "members": values}

@@ -197,10 +197,10 @@ class SwcStore:
         return self._replica.seen_of(actor)
 
     async def retire(self, actor: Actor, row: tuple[bytes, bytes]) -> None:
-        """Go on as another actor, among the members as well. After `lost_history` what was written since the start is
-        its work then. `row`: the caller's, written together with that. Returns when it will survive.
+        """Go on as another actor, among the members as well, since writes of the former one are lost. What was written
+        since the start is its work then. `row`: the caller's, written with that. Returns when both will survive.
         """
-        self._replica.retire(actor)
+        self._replica.retire(actor, has_lost_history=True)
         self._unwritten.append(row)
         await self._persisted()
 

@@ -260,11 +260,12 @@ class Replica:
             self.cancel()
         parts.clock_changed = parts.clock_changed or parts.members != former
 
-    def retire(self, actor: Actor) -> None:
+    def retire(self, actor: Actor, *, has_lost_history: bool = False) -> None:
         """Go on as another actor, which nobody has ever used, in the place of the former among the members.
 
-        After `Condition.LOST_HISTORY` what was written since this start may bear dots that were used before. It
-        becomes the new actor's work, and what the former one is known for is fetched from the peers.
+        After `Condition.LOST_HISTORY`, or where the caller knows of that, what was written since this start may bear
+        dots that were used before. It becomes the new actor's work, and what the former one is known for is fetched
+        from the peers.
         """
         parts = self._parts
         assert parts.actors.find(actor) is None, f"{actor} has been used before"
@@ -276,7 +277,7 @@ class Replica:
         parts.state.clock.bases[parts.own] = 0
         self._first_own = 0
         parts.giver.clear()
-        if parts.condition is Condition.LOST_HISTORY:
+        if has_lost_history or parts.condition is Condition.LOST_HISTORY:
             parts.edited(parts.state.rename(former, first, parts.own))
             parts.floors_changed = True
             parts.condition = Condition.SOUND

@@ -109,7 +109,7 @@ def test_what_a_silent_node_would_have_said_is_told_to_be_missing(two: list[Clus
         eventually(lambda: one.sees(down=(other,)), "the other node is down")
         done = one.broker.program("vmq-admin", "session", "show", "--client_id")
         assert (done.returncode, "anna" in done.stdout) == (0, True)
-        assert f"what {other.name} has is missing: {other.name} is not reachable" in done.stderr
+        assert f"{other.name} is left out: {other.name} is not reachable" in done.stderr
         done = one.broker.program("vmq-admin", "session", "show", f"--node={other.name}")
         assert (done.returncode, "is not reachable" in done.stderr) == (1, True)
 
@@ -133,7 +133,7 @@ def test_every_command_over_nodes_says_what_it_has_and_whom_it_could_not_ask(
     eventually(lambda: one.sees(down=(other,)), "the other node is down")
     done = one.broker.program("vmq-admin", *words)
     assert (done.returncode, said in done.stdout) == (0, True)
-    assert f"what {other.name} has is missing: {other.name} is not reachable" in done.stderr
+    assert f"{other.name} is left out: {other.name} is not reachable" in done.stderr
     named = [word for word in words if word not in ("--node", "--all")]
     done = one.broker.program("vmq-admin", *named, f"--node={other.name}")
     assert (done.returncode, f"{other.name} is not reachable" in done.stderr, done.stdout) == (1, True, "")

@@ -95,7 +95,7 @@ async def _from_all(broker: Broker, command: Command, call: Call) -> Result:
             case Result():
                 results.append((node, found))
             case NoAnswerError() | RemoteError() | CommandError() | ValueError():
-                silent.append(f"what {node} has is missing: {found}")
+                silent.append(f"{node} is left out: {found}")
             case BaseException():
                 raise found
     notes = [f"{node}: {note}" if others else note for node, result in results for note in result.notes]

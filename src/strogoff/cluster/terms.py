@@ -65,6 +65,7 @@ def terms_of(configuration: Configuration) -> Terms:
         addresses=(advertised,) if advertised else tuple(_addresses(reached, host)),
         limits={
             "link_timeout_ms": get("cluster.link_timeout"),
+            "handshake_timeout_ms": get("outgoing_cluster_handshake_ack_timeout"),
             "outgoing_buffer_size": get("outgoing_clustering_buffer_size"),
             "incoming_buffer_size": get("incoming_clustering_buffer_size"),
             "flush_threshold": get("outgoing_clustering_flush_threshold"),

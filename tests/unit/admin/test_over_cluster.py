@@ -115,7 +115,7 @@ def test_a_node_that_does_not_answer_is_told_beside_what_others_said() -> None:
     b.is_silent = True
     result = a.run()
     assert values(result) == ["1"]
-    assert result.notes == ("what b has is missing: b is not reachable", "what c has is missing: it starts")
+    assert result.notes == ("b is left out: b is not reachable", "c is left out: it starts")
     with pytest.raises(CommandError, match="b: b is not reachable"):
         a.run("--node=b")
 
@@ -142,7 +142,7 @@ def test_a_text_that_is_too_large_is_missing_and_not_cut() -> None:
     result = a.run()
     assert result.parts == (Text("a"),)
     assert result.notes == (
-        f"what b has is missing: its answer takes more than {ANSWER_BYTES_MAX} bytes: ask on that node",
+        f"b is left out: its answer takes more than {ANSWER_BYTES_MAX} bytes: ask on that node",
     )
 
 
@@ -190,4 +190,4 @@ def test_a_command_for_another_node_is_given_up_with_whoever_asked(monkeypatch: 
     monkeypatch.setattr("strogoff.admin.over_cluster.ANSWER_TIMEOUT_S", 0.05)
     a, b = cluster(Reach.CLUSTER, a=table("1"), b=table("2"))
     b.delay_s = 60.0
-    assert a.run().notes == ("what b has is missing: the command took longer than 0.05 s",)
+    assert a.run().notes == ("b is left out: the command took longer than 0.05 s",)

@@ -70,7 +70,14 @@ def test_keys_of_the_erlang_machine_and_of_its_stores_do_not_apply() -> None:
     }
     acceptors = {name for name in core_without_effect if name.endswith(".nr_of_acceptors")}
     between_nodes = {f"listener.{words}.mountpoint" for words in ("vmq", "vmqs", "vmq.$name", "vmqs.$name")}
-    assert core_without_effect - acceptors == {"retry_interval"} | between_nodes
+    of_another_cluster = {
+        "coordinate_registrations",
+        "max_drain_time",
+        "max_msgs_per_drain_step",
+        "remote_enqueue_timeout",
+        "cluster_ready_rpc_timeout",
+    }
+    assert core_without_effect - acceptors == {"retry_interval"} | between_nodes | of_another_cluster
 
 
 @pytest.mark.parametrize(

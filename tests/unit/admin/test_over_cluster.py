@@ -141,9 +141,7 @@ def test_a_text_that_is_too_large_is_missing_and_not_cut() -> None:
     a, _ = cluster(Reach.CLUSTER, a=Result.of(Text("a")), b=Result.of(Text("x" * ANSWER_BYTES_MAX)))
     result = a.run()
     assert result.parts == (Text("a"),)
-    assert result.notes == (
-        f"b is left out: its answer takes more than {ANSWER_BYTES_MAX} bytes: ask on that node",
-    )
+    assert result.notes == (f"b is left out: its answer takes more than {ANSWER_BYTES_MAX} bytes: ask on that node",)
 
 
 def test_what_is_not_here_is_looked_for_on_the_others() -> None:

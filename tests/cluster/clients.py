@@ -11,9 +11,10 @@ from typing import Protocol, TypeAlias
 from broker_process import Setting
 from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Publish
-from protocol.client import Client
+from protocol.client import Client, Network
 
 StartNode: TypeAlias = Callable[..., ClusterNode]
+NetworkOf: TypeAlias = Callable[[ClusterNode], Network]
 
 ROUTE_DEADLINE_S = 10.0
 
@@ -27,12 +28,17 @@ class Connect(Protocol):
 def clustered(started: StartNode, *names: str, **more: Setting) -> list[ClusterNode]:
     """Nodes that have joined, and can reach one another."""
     nodes = [started(name, **more) for name in names]
+    join(*nodes)
+    return nodes
+
+
+def join(*nodes: ClusterNode) -> None:
+    """Make one cluster of nodes that run, and return when they can reach one another."""
     for node in nodes[1:]:
         assert node.join(nodes[0]) == "Done"
     for node in nodes:
         others = [other for other in nodes if other is not node]
         eventually(lambda node=node, others=others: node.sees(*others), f"{node.name} sees all")  # type: ignore[misc]
-    return nodes
 
 
 def metric(node: ClusterNode, name: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker_process import Setting
-from cluster.clients import Connect, StartNode
+from cluster.clients import Connect, NetworkOf, StartNode
 from cluster.real_nodes import ClusterNode, make_node
 from hypothesis_profiles import load_profile
 from protocol.client import Client, Network
@@ -31,12 +31,21 @@ def started(tmp_path: Path) -> Iterator[StartNode]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
+def at() -> Iterator[NetworkOf]:
+    """Gives what opens clients of a node."""
     with ExitStack() as stack:
 
-        def to(node: ClusterNode, client_id: str | None = None, /) -> Client:
+        def network(node: ClusterNode) -> Network:
             network = Network(node.broker.port)
             stack.callback(network.close)
-            return network.connect(V5) if client_id is None else network.resume(V5, client_id)
+            return network
 
-        yield to
+        yield network
+
+
+@pytest.fixture
+def connect(at: NetworkOf) -> Connect:
+    def to(node: ClusterNode, client_id: str | None = None, /) -> Client:
+        return at(node).connect(V5) if client_id is None else at(node).resume(V5, client_id)
+
+    return to

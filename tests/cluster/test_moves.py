@@ -4,10 +4,10 @@ import itertools
 import threading
 import time
 
-from cluster.clients import Connect, StartNode, await_route, clients_of, clustered, metric
+from cluster.clients import Connect, NetworkOf, StartNode, await_route, clients_of, clustered, metric
 from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Pingresp
-from protocol.client import Client, Network
+from protocol.client import Client
 from protocol.marks import V5
 from protocol.requests import pingreq
 
@@ -162,7 +162,9 @@ def test_sessions_of_a_node_that_is_taken_out_are_made_anew_on_the_others(starte
         client.barrier()
 
 
-def test_a_session_that_began_anew_while_its_node_was_down_stays_new(started: StartNode, connect: Connect) -> None:
+def test_a_session_that_began_anew_while_its_node_was_down_stays_new(
+    started: StartNode, connect: Connect, at: NetworkOf
+) -> None:
     one, two = clustered(started, "one", "two")
     subscriber = connect(two, "renewed")
     subscriber.subscribe("a/+", qos=2)
@@ -172,12 +174,10 @@ def test_a_session_that_began_anew_while_its_node_was_down_stays_new(started: St
     publisher.publish("a/early", b"early", qos=2)
     two.broker.kill()
     eventually(lambda: one.sees(down=(two,)), "two is away")
-    network = Network(one.broker.port)
-    network.connect(V5, "renewed").disconnect()
+    at(one).connect(V5, "renewed").disconnect()
     two.broker.start()
     eventually(lambda: one.sees(two) and two.sees(one), "they see each other again")
     eventually(lambda: "renewed" not in clients_of(two), "it ends")
     resumed = connect(two, "renewed")
     assert resumed.referee.connack is not None
     assert not resumed.referee.connack.session_present
-    network.close()

@@ -3,73 +3,17 @@
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TypeAlias
-
-import pytest
 
 from broker_process import BrokerError, Setting, free_port
-from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually, make_node
+from cluster.clients import NetworkOf, StartNode, clustered, join, metric
+from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 from protocol.answers import Puback, Pubrec, Suback, Unsuback
 from protocol.client import Client, Network
 from protocol.marks import V3, V5
 from protocol.requests import publish, unsubscribe
 from protocol.wire import Property, Version
 
-StartNode: TypeAlias = Callable[..., ClusterNode]
-
 KEYS = ("register", "publish", "subscribe", "unsubscribe")
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[StartNode]:
-    """A call that starts a node: its name, and settings with `__` for a dot."""
-    with ExitStack() as stack:
-
-        def stop(node: ClusterNode) -> None:
-            if node.broker.is_alive():
-                node.broker.stop()
-
-        def start(name: str, **more: Setting) -> ClusterNode:
-            node = make_node(tmp_path, name, **more)
-            stack.callback(stop, node)
-            node.broker.start()
-            return node
-
-        yield start
-
-
-@pytest.fixture
-def network() -> Iterator[Callable[[ClusterNode], Network]]:
-    with ExitStack() as stack:
-
-        def to(node: ClusterNode) -> Network:
-            network = Network(node.broker.port)
-            stack.callback(network.close)
-            return network
-
-        yield to
-
-
-NetworkOf: TypeAlias = Callable[[ClusterNode], Network]
-
-
-def clustered(started: StartNode, *names: str, **more: Setting) -> list[ClusterNode]:
-    """Nodes that have joined, and can reach one another. The settings are those of the first."""
-    nodes = [started(names[0], **more), *(started(name) for name in names[1:])]
-    for node in nodes[1:]:
-        assert node.join(nodes[0]) == "Done"
-    for node in nodes:
-        others = [other for other in nodes if other is not node]
-        eventually(lambda node=node, others=others: node.sees(*others), f"{node.name} sees all")  # type: ignore[misc]
-    return nodes
-
-
-def metric(node: ClusterNode, name: str) -> int:
-    lines = node.broker.admin("metrics", "show").splitlines()
-    return sum(int(line.rpartition("=")[2]) for line in lines if f".{name} " in line)
 
 
 def readiness(node: ClusterNode) -> str:
@@ -92,9 +36,9 @@ def reason_of(answer: Puback | Pubrec | Suback | Unsuback) -> object:
     return answer.value(Property.REASON_STRING)
 
 
-def test_with_the_defaults_everything_is_refused_with_a_reason(started: StartNode, network: NetworkOf) -> None:
+def test_with_the_defaults_everything_is_refused_with_a_reason(started: StartNode, at: NetworkOf) -> None:
     one, two, three = clustered(started, "one", "two", "three")
-    where = network(one)
+    where = at(one)
     client = where.connect(V5)
     client.subscribe("kept", qos=1)
     old: list[Client] = [where.connect(V3) for _ in range(3)]
@@ -133,12 +77,12 @@ def test_with_the_defaults_everything_is_refused_with_a_reason(started: StartNod
     assert (metric(one, "netsplit_resolved"), is_connected(where, V3)) == (1, 0)
 
 
-def test_each_key_allows_what_it_names(started: StartNode, network: NetworkOf) -> None:
+def test_each_key_allows_what_it_names(started: StartNode, at: NetworkOf) -> None:
     settings: dict[str, Setting] = {f"allow_{key}_during_netsplit": "on" for key in KEYS}
     one, two, three = clustered(started, "one", "two", "three", **settings)
     lose(one, two, three)
     for version in (V3, V5):
-        client = network(one).connect(version)
+        client = at(one).connect(version)
         assert client.subscribe("a", qos=1).codes == (1,)
         assert client.publish("a", b"x", qos=1) == 0
         assert client.receive().payload == b"x"
@@ -146,10 +90,10 @@ def test_each_key_allows_what_it_names(started: StartNode, network: NetworkOf) -
     assert [metric(one, f"netsplit_{what}_refused") for what in ("connect", "publish", "subscribe")] == [0, 0, 0]
 
 
-def test_a_key_and_the_rule_can_be_changed_while_the_node_runs(started: StartNode, network: NetworkOf) -> None:
+def test_a_key_and_the_rule_can_be_changed_while_the_node_runs(started: StartNode, at: NetworkOf) -> None:
     one, two, three = clustered(started, "one", "two", "three")
     lose(one, two, three)
-    where = network(one)
+    where = at(one)
     assert is_connected(where, V5) == 0x88
     one.broker.admin("set", "allow_register_during_netsplit=on")
     client = where.connect(V5)
@@ -158,11 +102,11 @@ def test_a_key_and_the_rule_can_be_changed_while_the_node_runs(started: StartNod
     assert client.publish("a", b"x", qos=1) == 0x10
 
 
-def test_one_dead_node_of_two_does_not_stop_the_other(started: StartNode, network: NetworkOf) -> None:
+def test_one_dead_node_of_two_does_not_stop_the_other(started: StartNode, at: NetworkOf) -> None:
     one, two = clustered(started, "one", "two")
     two.broker.kill()
     eventually(lambda: one.sees(down=(two,)), "it counts as down")
-    client = network(one).connect(V5)
+    client = at(one).connect(V5)
     assert client.subscribe("a", qos=1).codes == (1,)
     assert client.publish("a", b"x", qos=1) == 0
     assert readiness(one) == "true"
@@ -170,9 +114,9 @@ def test_one_dead_node_of_two_does_not_stop_the_other(started: StartNode, networ
 
 def test_health_and_log_say_who_cannot_be_reached(started: StartNode) -> None:
     port = free_port()
-    one, two, three = clustered(
-        started, "one", "two", "three", cluster__ready_when="all", listener__http__default=f"127.0.0.1:{port}"
-    )
+    one = started("one", cluster__ready_when="all", listener__http__default=f"127.0.0.1:{port}")
+    two, three = started("two"), started("three")
+    join(one, two, three)
     assert get(port, "/health/ready") == (200, {"status": "OK"})
     three.broker.kill()
     eventually(lambda: get(port, "/health/ready")[0] == 503, "it is not ready")
@@ -197,15 +141,15 @@ def get(port: int, path: str) -> tuple[int, object]:
     return status, body
 
 
-def test_what_is_published_right_after_a_start_reaches_other_nodes(started: StartNode, network: NetworkOf) -> None:
+def test_what_is_published_right_after_a_start_reaches_other_nodes(started: StartNode, at: NetworkOf) -> None:
     one, two = clustered(started, "one", "two")
-    subscriber = network(two).connect(V5)
+    subscriber = at(two).connect(V5)
     subscriber.subscribe("a", qos=1)
     for number in range(3):
         one.broker.kill()
         eventually(lambda: two.sees(down=(one,)), "it counts as down")
         one.broker.start()
-        assert network(one).connect(V5).publish("a", b"%d" % number, qos=1) == 0
+        assert at(one).connect(V5).publish("a", b"%d" % number, qos=1) == 0
         assert subscriber.receive().payload == b"%d" % number
 
 

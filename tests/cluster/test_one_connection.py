@@ -1,13 +1,8 @@
 """One connection for a client id in the whole cluster, whichever nodes its clients come to. Real processes."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from typing import TypeAlias
 
-import pytest
-
-from cluster.clients import StartNode, await_route, clients_of, clustered, stopped
+from cluster.clients import NetworkOf, StartNode, await_route, clients_of, clustered, stopped
 from cluster.real_nodes import ClusterNode, eventually
 from protocol.answers import Disconnect, Publish
 from protocol.client import Network
@@ -17,21 +12,6 @@ from protocol.wire import Property, Version
 
 TAKEN_OVER = 0x8E
 ROUNDS = 25
-
-NetworkOf: TypeAlias = Callable[[ClusterNode], Network]
-
-
-@pytest.fixture
-def at() -> Iterator[NetworkOf]:
-    """Gives what opens clients of a node."""
-    with ExitStack() as stack:
-
-        def network(node: ClusterNode) -> Network:
-            network = Network(node.broker.port)
-            stack.callback(network.close)
-            return network
-
-        yield network
 
 
 def holders(nodes: list[ClusterNode], client_id: str) -> list[str]:

@@ -9,8 +9,6 @@ import pytest
 from broker_process import BrokerError
 from cluster.clients import Connect, StartNode, clients_of, metric
 from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
-from protocol.client import Network
-from protocol.marks import V5
 from strogoff.cli.exit_codes import ExitCode
 
 LOST = 5
@@ -124,15 +122,14 @@ def test_the_others_join_and_leave_while_one_is_down(started: StartNode) -> None
     eventually(lambda: two.sees(one, three) and three.sees(one, two), "the two have found each other")
 
 
-def test_a_node_with_a_session_refuses_to_join_and_says_why(started: StartNode) -> None:
+def test_a_node_with_a_session_refuses_to_join_and_says_why(started: StartNode, connect: Connect) -> None:
     one, two = started("one"), started("two")
-    network = Network(two.broker.port)
-    network.resume(V5, "lasting").disconnect()
+    connect(two, "lasting").disconnect()
     with pytest.raises(BrokerError, match=r"two@127\.0\.0\.1 refuses to join: it has state of its own \(1 sessions\)"):
         two.join(one)
     assert one.links() == {one.name: "self"}
     assert two.links() == {two.name: "self"}
-    network.resume(V5, "lasting").disconnect()
+    connect(two, "lasting").disconnect()
 
 
 def test_a_wrong_cookie_is_told_by_name(started: StartNode) -> None:

@@ -1,0 +1,1 @@
+"""Bridges to other brokers, without the connections themselves: all here is pure."""

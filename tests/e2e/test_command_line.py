@@ -223,14 +223,14 @@ def test_a_check_says_once_what_does_not_act_and_what_has_no_meaning(tmp_path: P
     file = tmp_path / "my.conf"
     file.write_text(
         "listener.tcp.default = 127.0.0.1:1883\nplugins.vmq_bridge = on\nerlang.async_threads = 64\n"
-        "max_message_size = 1GB\ncluster_ready_rpc_timeout = 1000\n"
+        "max_message_size = 1GB\ngraphite_port = 2004\n"
     )
     result = run("config", "check", str(file))
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
         f"warning: max_message_size ({file}:4): 1GB is more than can be used; 268435460 is in force",
         f"notice: plugins.vmq_bridge ({file}:2): known, not active yet",
-        f"notice: cluster_ready_rpc_timeout ({file}:5): known, not active yet",
+        f"notice: graphite_port ({file}:5): known, not active yet",
         "notice: 1 key does not apply to Strogoff and had no effect: erlang.async_threads",
         f"{file}: a broker would start with it",
     ]

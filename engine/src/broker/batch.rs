@@ -11,10 +11,11 @@ use crate::hooks::Identity;
 use crate::message::{Head, Message, MessageId, Place, Publication};
 use crate::metrics::Counter;
 use crate::protocol::{Context, FrameCache, Outgoing, Unreleased};
-use crate::routing::{Choice, Delivery, Own, Route, SharedGroup, Subscriber, SubscriptionOptions, Target};
+use crate::routing::{Delivery, Own, Route, SharedGroup, Subscriber, Target};
 use crate::settings::{DeliverMode, PublishAck};
 use crate::store::{QueueId, ReceivedId, Refusal, SegmentNo};
 
+use super::choosing::Chosen;
 use super::forwarding::{Awaiting, Outward};
 use super::writing::{Beside, Letter, Ways, planned_qos};
 use super::{BufferPool, Node, Receiver, SessionRef};
@@ -92,7 +93,7 @@ pub struct Batch {
     /// The mountpoint of what is being handed over.
     mountpoint: Option<Arc<str>>,
     /// Members of shared groups that get the message which is being handed over; `None`: nobody can take it.
-    chosen: Vec<Option<Chosen>>,
+    pub(super) chosen: Vec<Option<Chosen>>,
     arena: Vec<u8>,
     cache: FrameCache,
     /// Buffers for whoever writes on this worker.
@@ -119,13 +120,7 @@ pub struct Batch {
     pub(super) wanted_groups: Vec<(Box<str>, Box<str>)>,
     /// The messages are retained on another node: nobody is handed them.
     pub(super) is_for_nobody: bool,
-    random: u64,
-}
-
-/// A member of a shared group that gets a message, or a node one of whose members does.
-pub(super) struct Chosen {
-    pub subscriber: SessionRef,
-    options: SubscriptionOptions,
+    pub(super) random: u64,
 }
 
 impl Batch {
@@ -335,12 +330,9 @@ impl Batch {
             let route = letters[start].route;
             let has_groups = !routes[route].groups.is_empty();
             // Members of shared groups are chosen message by message, each after the one before it was handed over.
-            let run = if has_groups {
+            if has_groups {
                 self.choose_members(cx, &routes[route], &letters[start]);
-                1
-            } else {
-                letters[start..].iter().take_while(|other| other.route == route).count()
-            };
+            }
             if written <= start && self.needs_store {
                 written = start + written_at_once(&letters[start..], &routes).max(1);
                 let chosen = self.chosen.iter().flatten().map(|chosen| (&chosen.subscriber, chosen.options));
@@ -348,6 +340,7 @@ impl Batch {
                 let ways = Ways {
                     routes: &mut routes[..],
                     mountpoints: &mountpoints[..],
+                    nodes: &self.nodes,
                     routed_at: self.routed_at,
                     is_from_peer: self.is_from_peer,
                     is_for_nobody: self.is_for_nobody,
@@ -363,10 +356,14 @@ impl Batch {
                     }
                 }
             }
-            let length = match written.saturating_sub(start) {
-                0 => run,
-                ready => run.min(ready),
+            let end = if has_groups {
+                start + 1
+            } else if written > start {
+                written
+            } else {
+                letters.len()
             };
+            let length = letters[start..end].iter().take_while(|other| other.route == route).count();
             self.mountpoint = Some(mountpoints[route].clone());
             self.dispatch_run(node, cx, &routes[route], &mut letters[start..start + length]);
             start += length;
@@ -419,34 +416,6 @@ impl Batch {
                 None => cx.tally.add(Counter::QueueMessageDrop, 1),
             }
         }
-    }
-
-    /// Chooses a member of each shared group for one message.
-    fn choose_members(&mut self, cx: &Context, route: &Route<SessionRef>, letter: &Letter<'_>) {
-        for group in &route.groups {
-            let chosen = self.choose_member(cx, group, letter);
-            self.chosen.push(chosen);
-        }
-    }
-
-    fn choose_member(&mut self, cx: &Context, group: &SharedGroup<SessionRef>, letter: &Letter<'_>) -> Option<Chosen> {
-        let origin = letter.outgoing.publication.head.origin;
-        // xorshift: even enough to pick a member.
-        self.random ^= cx.now | 1;
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let policy = cx.settings.shared_subscription_policy;
-        let can_take = |session: &SessionRef| !letter.is_repeat && session.can_take(cx);
-        let chosen = if self.is_from_peer {
-            group.select(policy, self.random, origin, can_take).map(Choice::Member)
-        } else {
-            group.choose(policy, self.random, origin, can_take)
-        };
-        Some(match chosen? {
-            Choice::Member(member) => Chosen { subscriber: member.subscriber.clone(), options: member.options },
-            Choice::Node(node) => Chosen { subscriber: node.clone(), options: SubscriptionOptions::default() },
-        })
     }
 
     fn hand_over<'d>(

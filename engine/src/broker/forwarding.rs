@@ -14,7 +14,7 @@ use crate::protocol::Context;
 use crate::routing::{Route, Subscriber};
 use crate::settings::PublishAck;
 
-use super::batch::Chosen;
+use super::choosing::Chosen;
 use super::events::{Event, Level};
 use super::writing::Letter;
 use super::{Node, SessionRef};
@@ -145,7 +145,8 @@ impl Outward {
                 (is_wanted || is_retained_update).then_some(Forwarded {
                     groups: Groups::Listed(&groups),
                     is_retained_update,
-                    is_repeat: letter.is_repeat,
+                    // With another QoS, which a hook has given it, it may come twice.
+                    is_repeat: letter.is_repeat && publication.head.qos == 2,
                     ..Forwarded::routed(mountpoint, publication, *stamp)
                 })
             });

@@ -20,6 +20,7 @@
 mod archive;
 mod batch;
 mod change_set;
+mod choosing;
 mod claims;
 pub mod events;
 mod flushing;

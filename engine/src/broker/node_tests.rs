@@ -93,7 +93,7 @@ impl Broker {
         };
         let options = LinkOptions { link_timeout: Duration::from_millis(500), ..LinkOptions::default() };
         let peers = Peers::start(identity, options, Arc::new(Above(Arc::clone(&node)))).unwrap();
-        let listener = peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), None).unwrap().unwrap();
+        let listener = peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), None, None).unwrap().unwrap();
         let cx = node.context();
         let port = listener.address.port();
         Self { node, peers, name: name.to_owned(), port, cx, batch: Batch::default() }
@@ -154,7 +154,7 @@ impl Broker {
         assert_eq!(got, expected);
     }
 
-    fn route(&self, peer: &Self, filter: &str) {
+    pub fn route(&self, peer: &Self, filter: &str) {
         assert_eq!(self.node.set_routes(&peer.name, &[route(filter, None, 1)], &[], false), Some(0));
     }
 

@@ -125,7 +125,7 @@ impl Node {
         let of = messages.clone().filter(Forwarded::is_reliable).count() as u32;
         let begun = self.begun(from, seq);
         batch.begin_progress((seq > 0).then(|| progress_of(from, seq, of)));
-        let origin = MessageId::origin_of(&from.name);
+        let (origin, run) = (MessageId::origin_of(&from.name), run_of(from));
         let mut ordinal = 0;
         let mut is_for_nobody = false;
         let mut groups = Groups::default();
@@ -135,15 +135,15 @@ impl Node {
             if is_known || !is_for_here(&message) {
                 continue;
             }
-            if message.is_exactly_once() && !self.remotes.taken.lock().note(from, message.stamp, message.is_repeat) {
-                continue;
-            }
             if is_for_nobody != message.retained_as.is_some() {
                 batch.dispatch(self, cx, input, false);
                 is_for_nobody = message.retained_as.is_some();
                 batch.set_for_nobody(is_for_nobody);
             }
             let message_id = message.retained_as.unwrap_or(MessageId { origin, stamp: message.stamp });
+            if message.is_exactly_once() && !self.remotes.taken.lock().note(&run, message_id, message.is_repeat) {
+                continue;
+            }
             batch.name_next(ordinal, message_id);
             if *mountpoint != *message.mountpoint {
                 mountpoint = message.mountpoint.into();

@@ -45,20 +45,19 @@ impl TakenMessages {
         Self(stamps.into_iter().map(|(origin, stamps)| (origin, taken(stamps))).collect())
     }
 
-    /// Notes a message of a node. False: it is a repeat of one that came before.
-    pub fn note(&mut self, from: &PeerId, stamp: u64, is_repeat: bool) -> bool {
-        let taken = self.0.entry(MessageId::origin_of(&from.name)).or_default();
-        let run = run_of(from);
-        if taken.run != Some(run) {
-            taken.begin(run);
+    /// Notes a message that this run of a node has sent on. False: it is a repeat of one that came before.
+    pub fn note(&mut self, run: &[u8; RUN_LEN], message_id: MessageId, is_repeat: bool) -> bool {
+        let taken = self.0.entry(message_id.origin).or_default();
+        if taken.run.as_ref() != Some(run) {
+            taken.begin(*run);
         }
-        if is_repeat && taken.has(stamp) {
+        if is_repeat && taken.has(message_id.stamp) {
             return false;
         }
         if taken.stamps.len() >= STAMPS_KEPT_MAX {
             taken.stamps.pop_front();
         }
-        taken.stamps.push_back(stamp);
+        taken.stamps.push_back(message_id.stamp);
         true
     }
 
@@ -90,25 +89,56 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Promise;
+    use crate::broker::node_tests::{Broker, pair, publication};
+    use crate::message::Place;
     use crate::peer::{Boot, Incarnation};
+    use crate::protocol::{Outgoing, Unreleased};
 
-    fn peer(name: &str, boot: u8) -> PeerId {
-        PeerId { name: name.into(), incarnation: Incarnation([1; 16]), boot: Boot([boot; 8]) }
+    fn note(taken: &mut TakenMessages, node: &str, boot: u8, stamp: u64, is_repeat: bool) -> bool {
+        let from = PeerId { name: node.into(), incarnation: Incarnation([1; 16]), boot: Boot([boot; 8]) };
+        taken.note(&run_of(&from), MessageId { origin: MessageId::origin_of(node), stamp }, is_repeat)
     }
 
     #[test]
     fn a_repeat_is_known_by_its_stamp_over_restarts_of_either_node() {
         let stamps = HashMap::from([(MessageId::origin_of("a"), VecDeque::from([9, 3]))]);
         let mut taken = TakenMessages::restore(stamps);
-        assert!(taken.note(&peer("a", 1), 20, false));
+        assert!(note(&mut taken, "a", 1, 20, false));
         for stamp in [9, 3, 20] {
-            assert!(!taken.note(&peer("a", 2), stamp, true));
+            assert!(!note(&mut taken, "a", 2, stamp, true));
         }
-        assert!(taken.note(&peer("b", 1), 9, true), "of another node");
-        assert!(taken.note(&peer("a", 2), 10, true));
-        assert!(!taken.note(&peer("a", 3), 10, true), "repeated again");
+        assert!(note(&mut taken, "b", 1, 9, true), "of another node");
+        assert!(note(&mut taken, "a", 2, 10, true));
+        assert!(!note(&mut taken, "a", 3, 10, true), "repeated again");
         taken.forget("a");
-        assert!(taken.note(&peer("a", 3), 10, true));
+        assert!(note(&mut taken, "a", 3, 10, true));
+    }
+
+    fn repeat(broker: &mut Broker, payload: &str, qos: u8, stamp: u64) {
+        let mut span = Vec::new();
+        let publication = publication("t", payload, qos, false, &mut span);
+        let outgoing = Outgoing { publication, message: None, place: Place::NONE };
+        let unreleased = Some(Unreleased { queue: 1, packet_id: 1, repeats: Some(stamp) });
+        let Broker { node, cx, batch, .. } = broker;
+        batch.add(node, cx, &[], &"".into(), outgoing, Promise { is_awaited: true, unreleased });
+        batch.dispatch(node, cx, &[], true);
+        batch.flush_all(node, cx);
+    }
+
+    #[test]
+    fn a_repeat_goes_to_other_nodes_alone_and_once_where_it_is_of_qos_2() {
+        let (mut a, b) = pair();
+        a.subscribe("here", "t", None, false);
+        b.subscribe("there", "t", None, false);
+        a.route(&b, "t");
+        repeat(&mut a, "once", 2, 7);
+        repeat(&mut a, "once", 2, 7);
+        // A hook has changed the QoS.
+        repeat(&mut a, "at least once", 1, 8);
+        repeat(&mut a, "at least once", 1, 8);
+        b.expect(&[("there", "once"), ("there", "at least once"), ("there", "at least once")]);
+        assert!(a.delivered().is_empty());
     }
 
     #[test]
@@ -116,7 +146,7 @@ mod tests {
         let mut taken = TakenMessages::default();
         for run in 0..10 {
             for stamp in 0..STAMPS_KEPT_MAX as u64 + 10 {
-                taken.note(&peer("a", run), stamp, false);
+                note(&mut taken, "a", run, stamp, false);
             }
         }
         let of_node = &taken.0[&MessageId::origin_of("a")];

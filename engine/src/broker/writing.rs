@@ -52,6 +52,8 @@ pub(super) struct Ways<'w> {
     pub routes: &'w mut [Route<SessionRef>],
     /// Where the topic of each is.
     pub mountpoints: &'w [Arc<str>],
+    /// How many other nodes each leads to, a shared group aside; those behind its end, none.
+    pub nodes: &'w [u32],
     /// Subscriptions that had been made when the first route was found, see [`super::Router::made`].
     pub routed_at: u64,
     /// They are for subscribers of this node only.
@@ -129,7 +131,7 @@ impl Node {
             None => Vec::new(),
         };
         if !ways.is_from_peer && self.remotes.has_any() {
-            self.name_what_may_be_repeated(cx, ways.routes, has_chosen_node, letters);
+            self.name_what_may_be_repeated(cx, ways.nodes, has_chosen_node, letters);
         }
         let Ways { routes, mountpoints, .. } = ways;
         let outcome = self.write_messages(cx, (routes, mountpoints), &chosen, letters, &may_be_retained, beside);
@@ -228,18 +230,12 @@ impl Node {
     fn name_what_may_be_repeated(
         &self,
         cx: &Context,
-        routes: &[Route<SessionRef>],
+        nodes: &[u32],
         has_chosen_node: bool,
         letters: &mut [Letter<'_>],
     ) {
-        let mut last = None;
         for letter in letters.iter_mut().filter(|letter| letter.received.is_some() && !letter.message_id.is_some()) {
-            let goes_out = match last {
-                Some((route, goes_out)) if route == letter.route => goes_out,
-                _ => routes[letter.route].targets.iter().any(|target| target.subscriber.peer_link().is_some()),
-            };
-            last = Some((letter.route, goes_out));
-            if goes_out || has_chosen_node {
+            if has_chosen_node || nodes.get(letter.route).is_some_and(|nodes| *nodes > 0) {
                 letter.message_id = self.remotes.own_message_id(self.remotes.stamp(self.clock.wall_ms(cx.now)));
             }
         }
@@ -279,7 +275,8 @@ impl Node {
             .map(|plan| {
                 let letter = &letters[plan.letter];
                 let publication = letter.outgoing.publication;
-                let is_named = plan.is_retained || publication.head.qos == 2;
+                // A hook may have given what came with QoS 2 another one.
+                let is_named = plan.is_retained || letter.received.is_some() || publication.head.qos == 2;
                 NewMessage {
                     publication,
                     message_id: if is_named { letter.message_id } else { MessageId::NONE },

@@ -10,6 +10,7 @@ use super::hello::{MESSAGE_LEN_MAX, VERSIONS, message_len};
 use super::identity::{ClusterId, PeerId};
 use super::lane::Lane;
 use super::link::{PeerConfig, PeerLink};
+use super::patience::{Late, Patience};
 use super::pulse::Micros;
 use super::refusal::{Refusal, RefusalCode};
 use super::resolve::Target;
@@ -37,6 +38,15 @@ pub(super) enum DialFailure {
     LateTls,
 }
 
+impl From<Late> for DialFailure {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Tls => Self::LateTls,
+            Late::Altogether => Self::Late,
+        }
+    }
+}
+
 impl DialFailure {
     /// The peer's refusal, or this node's for its part.
     pub fn refusal(&self) -> Option<RefusalCode> {
@@ -62,10 +72,7 @@ enum Stage {
 pub(super) struct Opening {
     pub wire: Arc<Wire>,
     pub target: Target,
-    /// Until when it has to be open.
-    deadline: Micros,
-    /// Until when TLS has to be ready, once it has begun; none: as long as all of it.
-    tls_deadline: Option<Micros>,
+    pub patience: Patience,
     lane: Lane,
     wanted: Wanted,
     tls: Option<LinkTls>,
@@ -99,8 +106,7 @@ impl Opening {
         Ok(Self {
             wire,
             target,
-            deadline,
-            tls_deadline: None,
+            patience: Patience::until(deadline),
             lane,
             wanted,
             tls: tls.as_deref().cloned(),
@@ -118,7 +124,7 @@ impl Opening {
                 return Ok(None);
             }
             self.stage = Stage::Tls;
-            self.tls_deadline = self.tls.as_ref().and_then(|tls| tls.deadline(link.shared.now()));
+            self.patience.begin_tls(self.tls.as_ref().and_then(|tls| tls.deadline(link.shared.now())));
         }
         if self.stage == Stage::Tls {
             if !self.wire.shake_hands()? {
@@ -133,24 +139,9 @@ impl Opening {
             self.dialler = Some(dialler);
             self.output = hello;
             self.stage = Stage::Greet;
+            self.patience.end_tls();
         }
         self.greet()
-    }
-
-    /// When it is late, as far as it has come.
-    pub fn due(&self) -> Micros {
-        self.tls_due().unwrap_or(self.deadline)
-    }
-
-    /// The same while TLS is what it has the least time for.
-    fn tls_due(&self) -> Option<Micros> {
-        self.tls_deadline.filter(|due| self.stage == Stage::Tls && *due <= self.deadline)
-    }
-
-    /// With what it is late, if it is.
-    pub fn lateness(&self, now: Micros) -> Option<DialFailure> {
-        let failure = if self.tls_due().is_some() { DialFailure::LateTls } else { DialFailure::Late };
-        (now >= self.due()).then_some(failure)
     }
 
     fn check_names(&self) -> Result<(), DialFailure> {

@@ -195,8 +195,8 @@ impl Driver {
                     }
                 }
                 Dial::Opening(opening) => {
-                    if let Some(failure) = opening.lateness(now) {
-                        self.fail_opening(place, &failure);
+                    if let Some(late) = opening.patience.lateness(now) {
+                        self.fail_opening(place, &late.into());
                     }
                 }
                 Dial::Pause(until) if now >= *until => {
@@ -223,7 +223,7 @@ impl Driver {
             due = due.min(match dial {
                 Dial::Open(open) if open.is_readable => now,
                 Dial::Open(open) => open.pulse.next_due(),
-                Dial::Opening(opening) => opening.due(),
+                Dial::Opening(opening) => opening.patience.due(),
                 Dial::Pause(until) => *until,
                 Dial::Off | Dial::Resolving => due,
             });

@@ -359,7 +359,7 @@ impl Keeper {
         let mut due = self.accept_at.unwrap_or(Micros::MAX).min(now + TURN_MAX.as_micros() as Micros);
         for (_, place) in &self.places {
             if let Place::Visitor(visitor) = place {
-                due = due.min(visitor.due());
+                due = due.min(visitor.patience.due());
             }
         }
         Duration::from_micros(due.saturating_sub(now))

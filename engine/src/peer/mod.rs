@@ -15,7 +15,7 @@
 //!
 //! Pure, without sockets, clocks or threads: `hello`, `handshake` (who is there), `roster` (who may come in), `frame`,
 //! `writer`, `forwarded` (bytes), `outbox` with `chunk` and `ages`, and `inbox` (both ends of the data lane), `pulse` (heartbeats),
-//! `backoff`, `queue`. Sockets: `wire`, `tls` with `tls_faults`, `dialling`, `connection`, `gate`, `visitor`; a link's thread: `driver`, `dialled`, `accepted`,
+//! `backoff`, `patience`, `queue`. Sockets: `wire`, `tls` with `tls_faults`, `dialling`, `connection`, `gate`, `visitor`; a link's thread: `driver`, `dialled`, `accepted`,
 //! `carrying`, `telling`. What threads share: `shared`, `link`, `listener`, `status`.
 //!
 //! Invariants: no thread of one peer waits for another peer; locks are held for short and never two of one link at a time;
@@ -46,6 +46,7 @@ mod notices;
 mod options;
 mod outbox;
 mod overflow;
+mod patience;
 mod pulse;
 mod queue;
 mod refusal;
@@ -138,25 +139,16 @@ impl Peers {
 
     // -- listeners ----------------------------------------------------------------------------------------------
 
-    /// Lets peers in at an address; port 0 takes a free one. `None`: the name is taken.
+    /// Lets peers in at an address; port 0 takes a free one. `None`: the name is taken. `connections_max`: at a time, further
+    /// ones wait until one closes.
     pub fn open_listener(
         &self,
         name: &str,
         address: SocketAddr,
         tls: Option<LinkTls>,
+        connections_max: Option<usize>,
     ) -> io::Result<Option<Arc<ClusterListener>>> {
-        self.gate.open(name, address, tls, None)
-    }
-
-    /// The same with so many connections at a time: further ones wait until one closes.
-    pub fn open_limited_listener(
-        &self,
-        name: &str,
-        address: SocketAddr,
-        tls: Option<LinkTls>,
-        connections_max: usize,
-    ) -> io::Result<Option<Arc<ClusterListener>>> {
-        self.gate.open(name, address, tls, Some(connections_max))
+        self.gate.open(name, address, tls, connections_max)
     }
 
     /// Lets nobody in there any more; what is connected stays. False: no such name.

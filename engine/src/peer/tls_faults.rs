@@ -2,6 +2,8 @@
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use crate::transport::tls::not_in_common;
+
 /// What went wrong, told of the peer.
 pub(super) fn explain(error: &Error) -> String {
     match error {
@@ -56,18 +58,8 @@ pub(super) fn explain(error: &Error) -> String {
 }
 
 fn incompatible(fault: &PeerIncompatible) -> String {
-    match fault {
-        PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-        | PeerIncompatible::ServerDoesNotSupportTls12Or13
-        | PeerIncompatible::SupportedVersionsExtensionRequired
-        | PeerIncompatible::Tls12NotOffered
-        | PeerIncompatible::Tls12NotOfferedOrEnabled => {
-            "the peer has no TLS version that this node takes (tls_version)".to_owned()
-        }
-        PeerIncompatible::NoCipherSuitesInCommon => {
-            "the peer has no cipher suite that this node takes (ciphers)".to_owned()
-        }
-        PeerIncompatible::NoKxGroupsInCommon => "the peer has no curve that this node takes (eccs)".to_owned(),
-        other => format!("the peer and this node do not fit together ({other:?})"),
+    match not_in_common(fault) {
+        Some((what, key)) => format!("the peer has no {what} that this node takes ({key})"),
+        None => format!("the peer and this node do not fit together ({fault:?})"),
     }
 }

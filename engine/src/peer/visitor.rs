@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::handshake::{GreetStep, Greeter};
 use super::hello::{MESSAGE_LEN_MAX, VERSIONS, message_len};
 use super::listener::ClusterListener;
+use super::patience::{Late, Patience};
 use super::pulse::{Micros, later};
 use super::refusal::{Refusal, RefusalCode};
 use super::shared::{Shared, nonce};
@@ -27,10 +28,7 @@ pub(super) struct Visitor {
     pub came_at: Micros,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// Until when it has to be done with all of it.
-    deadline: Micros,
-    /// Until when it has to be done with TLS; none: as long as with all of it.
-    tls_deadline: Option<Micros>,
+    pub patience: Patience,
 }
 
 /// What came of a visitor's step.
@@ -63,31 +61,18 @@ impl Visitor {
         now: Micros,
         limit: Duration,
     ) -> Self {
-        let deadline = later(now, limit);
-        let tls_deadline = tls.as_ref().and_then(|tls| tls.deadline(now));
+        let mut patience = Patience::until(later(now, limit));
+        patience.begin_tls(tls.as_ref().and_then(|tls| tls.deadline(now)));
         let (input, output) = (Vec::new(), Vec::new());
-        Self { wire, listener, address, tls, greeter: None, came_at: now, input, output, deadline, tls_deadline }
-    }
-
-    /// When it is late, as far as it has come.
-    pub fn due(&self) -> Micros {
-        self.tls_due().unwrap_or(self.deadline)
-    }
-
-    /// The same while TLS is what it has the least time for.
-    fn tls_due(&self) -> Option<Micros> {
-        self.tls_deadline.filter(|due| self.greeter.is_none() && *due <= self.deadline)
+        Self { wire, listener, address, tls, greeter: None, came_at: now, input, output, patience }
     }
 
     /// With what it is late, if it is.
     pub fn lateness(&self, now: Micros) -> Option<&'static str> {
-        if now < self.due() {
-            None
-        } else if self.tls_due().is_some() {
-            Some("it was not done with the handshake of TLS in time (tls_handshake_timeout)")
-        } else {
-            Some("it has not said in time who it is (outgoing_cluster_handshake_ack_timeout)")
-        }
+        Some(match self.patience.lateness(now)? {
+            Late::Tls => "it was not done with the handshake of TLS in time (tls_handshake_timeout)",
+            Late::Altogether => "it has not said in time who it is (outgoing_cluster_handshake_ack_timeout)",
+        })
     }
 
     /// Goes on with the handshake as far as the socket allows.
@@ -96,6 +81,7 @@ impl Visitor {
             if !self.wire.shake_hands()? {
                 return Ok(Outcome::Wait);
             }
+            self.patience.end_tls();
             let identity = shared.identity.load_full();
             self.greeter = Some(Greeter::new(&identity, VERSIONS, nonce()?, &self.wire.binding()));
         }

@@ -295,14 +295,10 @@ impl Cluster {
             PyValueError::new_err(format!("address: expected an IPv4 or IPv6 address, got {address:?}"))
         })?;
         let address = std::net::SocketAddr::new(ip, port);
-        let tls = tls.map(|tls| tls.0.clone());
-        let opened = match max_connections {
-            Some(0) => {
-                return Err(PyValueError::new_err("max_connections: expected 1 or more, or None for no limit, got 0"));
-            }
-            Some(limit) => self.peers()?.open_limited_listener(name, address, tls, limit),
-            None => self.peers()?.open_listener(name, address, tls),
-        }?;
+        if max_connections == Some(0) {
+            return Err(PyValueError::new_err("max_connections: expected 1 or more, or None for no limit, got 0"));
+        }
+        let opened = self.peers()?.open_listener(name, address, tls.map(|tls| tls.0.clone()), max_connections)?;
         let taken = || PyValueError::new_err(format!("name: there is a cluster listener {name:?} already"));
         opened.as_deref().map(ClusterListenerInfo::of).ok_or_else(taken)
     }

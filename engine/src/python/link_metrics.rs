@@ -1,6 +1,5 @@
 //! Metrics of the links to other nodes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::peer::{Figures, PeerInfo, PeerLink};
@@ -10,13 +9,6 @@ use super::records::Metric;
 /// What the links count all together, and what they are like now.
 pub(super) fn sums(figures: &Figures, events_waiting: u64, events_dropped: u64) -> Vec<Metric> {
     let Figures { counts, dropped, .. } = figures;
-    let metric = |kind: &str, name: &str, value: u64, description: &str| Metric {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        labels: HashMap::new(),
-        value,
-        description: description.to_owned(),
-    };
     let counters = [
         ("cluster_bytes_received", counts.bytes_received, "Bytes received from other nodes."),
         ("cluster_bytes_sent", counts.bytes_sent, "Bytes sent to other nodes."),
@@ -59,15 +51,12 @@ pub(super) fn sums(figures: &Figures, events_waiting: u64, events_dropped: u64) 
         ("cluster_held_bytes", figures.held_bytes as u64, "Bytes of messages held for other nodes."),
         ("cluster_events_waiting", events_waiting, "Events of links that wait for the control plane."),
     ];
-    let dropped_by_qos = dropped.messages.iter().zip(["0", "1", "2"]).map(|(value, qos)| Metric {
-        name: "cluster_messages_dropped".to_owned(),
-        kind: "counter".to_owned(),
-        labels: HashMap::from([("qos".to_owned(), qos.to_owned())]),
-        value: *value,
-        description: "Clients' messages for other nodes that were dropped.".to_owned(),
+    let dropped_by_qos = dropped.messages.iter().zip(["0", "1", "2"]).map(|(value, qos)| {
+        let description = "Clients' messages for other nodes that were dropped.";
+        metric("counter", Some(("qos", qos)), ("cluster_messages_dropped", *value, description))
     });
-    let counters = counters.map(|(name, value, description)| metric("counter", name, value, description));
-    let gauges = gauges.map(|(name, value, description)| metric("gauge", name, value, description));
+    let counters = counters.map(|figure| metric("counter", None, figure));
+    let gauges = gauges.map(|figure| metric("gauge", None, figure));
     counters.into_iter().chain(gauges).chain(dropped_by_qos).collect()
 }
 
@@ -86,11 +75,16 @@ fn gauges_of_peer(info: &PeerInfo) -> [Metric; 2] {
         ),
         ("cluster_peer_held_bytes", info.held_bytes as u64, "Bytes of messages held for another node."),
     ];
-    gauges.map(|(name, value, description)| Metric {
+    gauges.map(|figure| metric("gauge", Some(("peer", &info.name)), figure))
+}
+
+/// A metric of a name, a value and a description, perhaps under a label.
+fn metric(kind: &str, label: Option<(&str, &str)>, (name, value, description): (&str, u64, &str)) -> Metric {
+    Metric {
         name: name.to_owned(),
-        kind: "gauge".to_owned(),
-        labels: HashMap::from([("peer".to_owned(), info.name.to_string())]),
+        kind: kind.to_owned(),
+        labels: label.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         value,
         description: description.to_owned(),
-    })
+    }
 }

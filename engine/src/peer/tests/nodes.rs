@@ -98,7 +98,7 @@ impl Node {
         let upper: Arc<dyn Upper> = notes.clone();
         let peers = Peers::start(identity, options, upper).unwrap();
         peers.set_tls(tls.clone());
-        let listener = peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), tls).unwrap().unwrap();
+        let listener = peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), tls, None).unwrap().unwrap();
         Self { peers, notes, address: listener.address, name }
     }
 

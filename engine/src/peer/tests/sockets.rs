@@ -378,7 +378,7 @@ fn limits_can_be_changed_while_links_are_up() {
 fn a_listener_that_closes_lets_nobody_in_and_breaks_no_link() {
     let (a, b) = pair();
     assert_eq!(b.peers.listeners().len(), 1);
-    assert!(b.peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), None).unwrap().is_none());
+    assert!(b.peers.open_listener("default", "127.0.0.1:0".parse().unwrap(), None, None).unwrap().is_none());
     assert!(b.peers.close_listener("default") && !b.peers.close_listener("default"));
     eventually("it is closed", || TcpStream::connect(b.address).is_err());
     assert!(a.is_reachable(&b.name));
@@ -390,7 +390,7 @@ fn a_listener_that_closes_lets_nobody_in_and_breaks_no_link() {
 fn beyond_its_limit_a_listener_lets_nobody_in_until_a_connection_ends() {
     let a = Node::start("a@127.0.0.1", 1);
     let any = "127.0.0.1:0".parse().unwrap();
-    let listener = a.peers.open_limited_listener("small", any, None, 2).unwrap().unwrap();
+    let listener = a.peers.open_listener("small", any, None, Some(2)).unwrap().unwrap();
     let mut visitors: Vec<_> = (0..3).map(|_| TcpStream::connect(listener.address).unwrap()).collect();
     eventually("two are let in", || listener.counts().0 == 2);
     eventually("the third is noticed", || a.peers.figures().held_back > 0);

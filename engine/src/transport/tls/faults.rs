@@ -23,24 +23,28 @@ pub fn explain(error: &Error) -> String {
 }
 
 fn incompatible(fault: &PeerIncompatible) -> String {
-    match fault {
+    match (not_in_common(fault), fault) {
+        (Some((what, key)), _) => format!("the client offers no {what} that the listener takes ({key})"),
+        (None, PeerIncompatible::NoSignatureSchemesInCommon) => {
+            "the client knows no signature of the kind that the listener's certificate makes".to_owned()
+        }
+        (None, other) => format!("the client and the listener do not fit together ({other:?})"),
+    }
+}
+
+/// What two ends have not in common, and the key that says what this end takes; `None` where there is no such key.
+pub fn not_in_common(fault: &PeerIncompatible) -> Option<(&'static str, &'static str)> {
+    Some(match fault {
         PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled
-        | PeerIncompatible::Tls13RequiredForQuic => {
-            "the client offers no TLS version that the listener takes (tls_version)".to_owned()
-        }
-        PeerIncompatible::NoCipherSuitesInCommon => {
-            "the client offers no cipher suite that the listener takes (ciphers)".to_owned()
-        }
-        PeerIncompatible::NoKxGroupsInCommon => "the client offers no curve that the listener takes (eccs)".to_owned(),
-        PeerIncompatible::NoSignatureSchemesInCommon => {
-            "the client knows no signature of the kind that the listener's certificate makes".to_owned()
-        }
-        other => format!("the client and the listener do not fit together ({other:?})"),
-    }
+        | PeerIncompatible::Tls13RequiredForQuic => ("TLS version", "tls_version"),
+        PeerIncompatible::NoCipherSuitesInCommon => ("cipher suite", "ciphers"),
+        PeerIncompatible::NoKxGroupsInCommon => ("curve", "eccs"),
+        _ => return None,
+    })
 }
 
 fn certificate(fault: &CertificateError) -> String {

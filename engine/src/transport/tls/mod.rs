@@ -20,6 +20,7 @@ use rustls::{ProtocolVersion, ServerConnection};
 pub use clients::verifier as client_verifier;
 pub use config::{TlsConfig, TlsConfigError, TlsOptions};
 pub use depth::check_depth;
+pub use faults::not_in_common;
 pub use identities::IdentityPem;
 pub use offers::Offers;
 

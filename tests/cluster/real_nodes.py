@@ -63,6 +63,20 @@ class ClusterNode:
         finally:
             engine.stop()
 
+    def copy_store(self) -> None:
+        """Keep a copy of the store as it is. The node must not run."""
+        shutil.copytree(store_of(self.broker.data_directory), self._copy)
+
+    def put_copy_back(self) -> None:
+        """Put that copy in the place of the store. The node must not run."""
+        store = store_of(self.broker.data_directory)
+        shutil.rmtree(store)
+        self._copy.rename(store)
+
+    @property
+    def _copy(self) -> Path:
+        return self.broker.directory / "copy"
+
     def wipe(self) -> None:
         """Lose the disk. The node must not run."""
         shutil.rmtree(self.broker.data_directory)

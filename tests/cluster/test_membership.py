@@ -1,6 +1,7 @@
 """Identity and members: what a start makes of what it finds, and what two changes at the same time come to."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import random
@@ -159,3 +160,11 @@ def test_only_those_that_belong_to_the_cluster_are_its_actors() -> None:
 def test_no_bytes_break_the_decoder(value: bytes) -> None:
     with contextlib.suppress(BadMemberError):
         Member.decode(value)
+
+
+def test_a_record_with_too_many_former_incarnations_is_none() -> None:
+    member = Member("n@h", 7, ("h:1",), former=tuple(range(FORMER_MAX)))
+    assert Member.decode(member.encode()) == member
+    longer = dataclasses.replace(member, former=tuple(range(FORMER_MAX + 1)))
+    with pytest.raises(BadMemberError, match=f"{FORMER_MAX + 1} former incarnations"):
+        Member.decode(longer.encode())

@@ -1,7 +1,6 @@
 """Membership with real processes: nodes join, come and go, lose their disks, and are taken out."""
 
 import os
-import shutil
 import signal
 
 import pytest
@@ -215,8 +214,7 @@ def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started:
     assert two.join(one) == "Done"
     eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster")
     two.broker.stop()
-    store, copy = two.broker.data_directory / "store", two.broker.directory / "copy"
-    shutil.copytree(store, copy)
+    two.copy_store()
     two.broker.start()
     publisher = connect(two)
     for number in range(LOST):
@@ -224,8 +222,7 @@ def test_a_node_whose_store_has_lost_what_others_have_seen_starts_again(started:
     eventually(lambda: metric(one, "retain_messages") == LOST, "the other node has them")
     two.broker.kill()
     one.broker.stop()
-    shutil.rmtree(store)
-    copy.rename(store)
+    two.put_copy_back()
     two.broker.start()
     assert metric(two, "retain_messages") == 0
     connect(two).publish("new", b"x", qos=1, retain=True)
@@ -252,15 +249,13 @@ def test_a_node_that_has_an_older_copy_of_its_store_from_before_its_machine_went
     assert two.join(one) == "Done"
     eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster")
     two.broker.stop()
-    store, copy = two.broker.data_directory / "store", two.broker.directory / "copy"
-    shutil.copytree(store, copy)
+    two.copy_store()
     two.broker.start()
     two.lose_power()
     two.broker.start()
     eventually(lambda: one.sees(two) and two.sees(one), "they are a cluster again")
     two.broker.kill()
-    shutil.rmtree(store)
-    copy.rename(store)
+    two.put_copy_back()
     two.broker.start()
     connect(two).publish("alone", b"x", qos=1, retain=True)
     two.broker.await_log("starting again")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cluster.awaiting import DEADLINE_S, until
 from strogoff._engine import Engine
 from strogoff.cluster.identity import Identity
 from strogoff.cluster.members import MEMBERS_PREFIX, Member, merged
@@ -25,8 +26,6 @@ from strogoff.cluster.swc_store import Hooks, SwcStore
 from strogoff.cluster.terms import terms_of
 from strogoff.config import load
 
-DEADLINE_S = 10.0
-LOOKS = 1_000
 NOWHERE = ("127.0.0.1:1",)
 CLUSTER = 9
 LEFT = Identity("left@h", 5, CLUSTER, former=(3, 4))
@@ -109,14 +108,6 @@ class Net:
                 task.cancel()
             await asyncio.wait([working, writing])
             engine.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(LOOKS):
-        if condition():
-            return
-        await asyncio.sleep(DEADLINE_S / LOOKS)
-    raise AssertionError(f"not within {DEADLINE_S:g} s")
 
 
 def played(directory: Path, scenario: Callable[[Net], Coroutine[Any, Any, None]]) -> None:

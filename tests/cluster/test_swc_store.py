@@ -3,21 +3,19 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from cluster.awaiting import DEADLINE_S, until
 from strogoff._engine import Engine
 from strogoff.cluster.merge import by_prefix
 from strogoff.cluster.metadata import Event, MetadataStore, MetadataUnavailableError, Origin
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import ExchangeError, Hooks, SwcStore, rows_of
 from unit.stores import content_of
-
-DEADLINE_S = 10.0
-LOOKS = 2_000
 
 
 @dataclass(slots=True)
@@ -58,14 +56,6 @@ async def store_in(directory: Path, net: Net, actor: Actor, members: list[Actor]
             await running
         del net.stores[actor]
         engine.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(LOOKS):
-        if condition():
-            return
-        await asyncio.sleep(DEADLINE_S / LOOKS)
-    raise AssertionError(f"not within {DEADLINE_S:g} s")
 
 
 A, B = Actor("a@h", 1), Actor("b@h", 2)

@@ -30,7 +30,8 @@ _SUBCOMMANDS = {
 }
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, 2 command line not understood, 3 configuration has errors, 4 node cannot start
+exit codes: 0 done, 1 failed, 2 command line not understood, 3 configuration has errors, 4 node cannot start,
+5 node was taken out of its cluster while it was away, 130 ended by a second signal
 A running node is administered by vmq-admin (vmq-admin --help).
 """
 

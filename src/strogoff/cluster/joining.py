@@ -19,6 +19,7 @@ from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
 
 __all__ = [
+    "LINK_TIMEOUT_S",
     "PROTOCOL",
     "ClusterError",
     "Joining",
@@ -35,6 +36,7 @@ DEFAULT_PORT: Final = 44053
 DEFAULT_TLS_PORT: Final = 44054
 JOIN_TIMEOUT_S: Final = 30.0
 LINK_TIMEOUT_S: Final = 10.0
+"""For an answer over a link, and for the link itself."""
 LOOK_S: Final = 0.05
 
 _log = get_logger("cluster")

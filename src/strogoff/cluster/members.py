@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from strogoff.cluster.identity import FORMER_MAX
 from strogoff.cluster.swc import Actor
 
 __all__ = ["MEMBERS_PREFIX", "BadMemberError", "Member", "actors", "member_key", "merged"]
@@ -65,6 +66,9 @@ class Member:
         """The other way. Raises `BadMemberError`. Fields that a later version added are passed over."""
         try:
             fields = json.loads(value)
+            former = tuple(int(incarnation, 16) for incarnation in fields.get("former", ()))
+            if len(former) > FORMER_MAX:
+                raise ValueError(f"{len(former)} former incarnations, of which there are {FORMER_MAX} at most")
             return cls(
                 name=str(fields["name"]),
                 incarnation=int(fields["incarnation"], 16),
@@ -72,9 +76,9 @@ class Member:
                 epoch=int(fields["epoch"]),
                 is_removed=bool(fields["removed"]),
                 is_tls=bool(fields["tls"]),
-                former=tuple(int(incarnation, 16) for incarnation in fields.get("former", ())),
+                former=former,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadMemberError(f"a member's record cannot be read: {error!r}") from None
 
 

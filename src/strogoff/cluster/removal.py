@@ -4,17 +4,15 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from strogoff.cluster.joining import ClusterError
+from strogoff.cluster.joining import LINK_TIMEOUT_S, ClusterError
 from strogoff.cluster.membership import Membership
 from strogoff.cluster.metadata import MetadataError
 from strogoff.cluster.requests import NoAnswerError, RemoteError
 from strogoff.observe.logging import get_logger
 
 __all__ = ["Removal"]
-
-LINK_TIMEOUT_S: Final = 10.0
 
 _log = get_logger("cluster")
 

@@ -78,7 +78,7 @@ class Renewing:
         self._doubts: dict[str, float] = {}
         self._patience_s: dict[str, float] = {}
         self._news = asyncio.Event()
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[str, str] = {}
         self._is_over = False
         self._has_lost_history = self._is_renewed = False
 
@@ -255,8 +255,8 @@ class Renewing:
         return here is None or (here != value and merged(key, (here, value)) == value)
 
     def _warn(self, what: str, member: str, reason: str) -> None:
-        if (member, reason) not in self._told:
-            self._told.add((member, reason))
+        if self._told.get(member) != reason:
+            self._told[member] = reason
             _log.warning(what, member=member, reason=reason)
 
     # -- being asked -----------------------------------------------------------------------------------------

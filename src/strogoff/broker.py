@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from strogoff import _engine, version
+from strogoff import _engine, service_manager, version
 from strogoff.cluster.identity import BadIdentityError, RenamedError
 from strogoff.cluster.leaving import Leaving
 from strogoff.cluster.node import ClusterNode
 from strogoff.cluster.readiness import Readiness, ReadyWhen
-from strogoff.cluster.starting import in_step
+from strogoff.cluster.starting import in_step, lacking
 from strogoff.cluster.terms import terms_of
 from strogoff.config import Configuration, engine_changes
 from strogoff.data_directory import held
@@ -130,6 +130,7 @@ class Broker:
         self.leaving = Leaving(
             self.engine, self.cluster, self.listeners, node_name=self.node_name, stop=self.request_stop
         )
+        self._boots = "the services that run beside it"
         self._is_clustered = False
         self._is_split = False
         self._why_stopped: RemovedError | StartAgainError | None = None
@@ -225,7 +226,21 @@ class Broker:
             [(found.info.kind, found.info.status == "running") for found in self.listeners.show()],
             self.readiness.reasons(),
             self.cluster.view().unreachable,
+            has_served=any(passage.phase is Phase.READY for passage in self.phases.passages),
+            waits_for=self.waits_for(),
         )
+
+    def waits_for(self) -> Sequence[str]:
+        """What stands between the node and its clients while it starts, in words; nothing once it serves them."""
+        match self.phases.current:
+            case Phase.SYNCING:
+                return lacking(self.cluster)
+            case Phase.BOOTING:
+                return (self._boots,)
+            case Phase.DISCOVERING | Phase.JOINING:
+                return ("its place in the cluster",)
+            case _:
+                return ()
 
     # -- phases ----------------------------------------------------------------------------------------------
 
@@ -242,6 +257,7 @@ class Broker:
         self.phases.enter(phase)
         _log.info("phase", phase=phase.value, node=self.node_name)
         self.plugins.phase_entered(PhaseChange(phase, previous, time.time(), self.node_name))
+        service_manager.tell(phase, is_restart=isinstance(self._why_stopped, StartAgainError))
 
     async def _boot(self, tasks: asyncio.TaskGroup) -> None:
         asyncio.get_running_loop().add_reader(self.engine.event_fd(), self._drain_events)
@@ -249,7 +265,9 @@ class Broker:
         # Before the store, which may take a while: health and `node phase` are asked in that time above all.
         for service in self._services:
             self._start_service(tasks, service)
+        self._boots = "its store to be opened"
         await self._open_store()
+        self._boots = "its threads and the plugins that start first"
         try:
             self.engine.start()
         except OSError as error:

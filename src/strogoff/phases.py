@@ -60,13 +60,16 @@ PHASES: dict[Phase, PhaseRow] = {
 class NodeHealth:
     """What the health of a node is judged by. `listeners`: of each its kind, and whether it runs.
 
-    `cluster_obstacles`: why the cluster is not ready; empty while it is. `unreachable`: names of members.
+    `cluster_obstacles`: why the cluster is not ready; empty while it is. `unreachable`: names of members. `has_served`:
+    whether the node was ready since it was started. `waits_for`: what it lacks before it serves clients, at its start.
     """
 
     phase: Phase
     listeners: Sequence[tuple[str, bool]] = ()
     cluster_obstacles: Sequence[str] = ()
     unreachable: Sequence[str] = ()
+    has_served: bool = False
+    waits_for: Sequence[str] = ()
 
 
 class IllegalPhaseChangeError(AssertionError):

@@ -117,14 +117,15 @@ def test_health_and_log_say_who_cannot_be_reached(started: StartNode) -> None:
     one = started("one", cluster__ready_when="all", listener__http__default=f"127.0.0.1:{port}")
     two, three = started("two"), started("three")
     join(one, two, three)
-    assert get(port, "/health/ready") == (200, {"status": "OK"})
+    assert get(port, "/health/ready") == (200, {"status": "OK", "phase": "ready", "waits_for": []})
     three.broker.kill()
     eventually(lambda: get(port, "/health/ready")[0] == 503, "it is not ready")
     why = ["the cluster is not ready: 2 of 3 nodes can be reached", "three@127.0.0.1 cannot be reached"]
-    assert get(port, "/health/ready") == (503, {"status": "DOWN", "reasons": why})
+    expected = {"status": "DOWN", "reasons": why, "phase": "ready", "waits_for": []}
+    assert get(port, "/health/ready") == (503, expected)
     assert get(port, "/health/listeners_full_cluster")[0] == 503
     assert get(port, "/health") == (200, {"status": "OK"})
-    assert get(port, "/health/live") == (200, {"status": "OK"})
+    assert [get(port, f"/health/{probe}")[0] for probe in ("live", "started")] == [200, 200]
     one.broker.await_log("the cluster is not ready")
     three.broker.start()
     eventually(lambda: get(port, "/health/ready")[0] == 200, "it is ready again")

@@ -68,10 +68,17 @@ def test_the_names_of_metrics_may_begin_otherwise(own_broker: StartBroker) -> No
     assert "socket_open" in read(web.get("/metrics")[1])
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/ping", "/health/live", "/health/ready", "/health/listeners"])
+@pytest.mark.parametrize("path", ["/health", "/health/ping", "/health/listeners"])
 def test_a_node_that_serves_clients_is_well(web: Web, path: str) -> None:
     status, body, headers = web.get(path)
     assert (status, json.loads(body)) == (200, {"status": "OK"})
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/started", "/health/ready"])
+def test_probes_are_told_how_far_the_node_is(web: Web, path: str) -> None:
+    status, body, headers = web.get(path)
+    assert (status, json.loads(body)) == (200, {"status": "OK", "phase": "ready", "waits_for": []})
     assert headers["content-type"] == "application/json"
 
 
@@ -81,8 +88,9 @@ def test_a_listener_that_was_stopped_is_told(web: Web) -> None:
     assert json.loads(web.get("/health/listeners")[1]) == {"status": "DOWN", "reason": reason}
     for path in ("/health", "/health/ready", "/health/listeners_full_cluster"):
         status, body, _ = web.get(path)
-        assert (status, json.loads(body)) == (503, {"status": "DOWN", "reasons": [reason]})
-    assert web.get("/health/ping")[0] == 200
+        answer = json.loads(body)
+        assert (status, answer["status"], answer["reasons"]) == (503, "DOWN", [reason])
+    assert [web.get(f"/health/{path}")[0] for path in ("ping", "live", "started")] == [200, 200, 200]
     web.broker.admin("listener", "restart", "address=127.0.0.1", f"port={web.broker.port}")
     assert web.get("/health")[0] == 200
 
@@ -107,8 +115,11 @@ def test_health_answers_while_the_node_starts(own_broker: StartBroker, tmp_path:
         except OSError:
             assert time.monotonic() < deadline, broker.log_tail()
             time.sleep(0.02)
-    assert (status, json.loads(body)["reasons"]) == (503, ["the node is in the phase booting"])
-    assert web.get("/health/live")[0] == 200
+    answer = json.loads(body)
+    assert (status, answer["phase"]) == (503, "booting")
+    [awaited] = answer["waits_for"]
+    assert answer["reasons"] == [f"the node is in the phase booting and waits for {awaited}"]
+    assert (web.get("/health/live")[0], web.get("/health/started")[0]) == (200, 503)
     gate.touch()
     broker.await_answer()
     assert web.get("/health/ready")[0] == 200

@@ -23,6 +23,7 @@ __all__ = ["main"]
 _SUBCOMMANDS = {
     "start": "strogoff.cli.start",
     "ping": "strogoff.cli.ping",
+    "wait": "strogoff.cli.wait",
     "config": "strogoff.cli.config",
     "store": "strogoff.cli.store",
     "bench": "strogoff.cli.bench",

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from strogoff.http import health
+from strogoff import health
 from strogoff.http.prometheus import CONTENT_TYPE, exposition
 from strogoff.phases import NodeHealth
 
@@ -52,6 +52,7 @@ _HEALTH_PATHS: Final[Mapping[str, Callable[[NodeHealth], health.Health]]] = Mapp
         "/health": health.node,
         "/health/ping": health.ping,
         "/health/live": health.live,
+        "/health/started": health.started,
         "/health/ready": health.ready,
         "/health/listeners": health.listeners,
         "/health/listeners_full_cluster": health.cluster,
@@ -59,16 +60,20 @@ _HEALTH_PATHS: Final[Mapping[str, Callable[[NodeHealth], health.Health]]] = Mapp
 )
 _ONE_REASON: Final = frozenset({"/health/listeners"})
 """Where VerneMQ gives `reason`, a text, and not `reasons`, a list."""
+_PROBES: Final = frozenset({"/health/live", "/health/started", "/health/ready"})
+"""Which say how far the node is besides: VerneMQ does not have them, so nobody relies on the rest of their answer."""
 
 
 def _health(broker: "Broker") -> list[Route]:
     def endpoint(path: str, judge: Callable[[NodeHealth], health.Health]) -> Endpoint:
         async def answer(_request: Request) -> Response:
-            verdict = judge(broker.health())
+            state = broker.health()
+            verdict = judge(state)
+            progress = {"phase": state.phase.value, "waits_for": list(state.waits_for)} if path in _PROBES else {}
             if verdict.is_well:
-                return JSONResponse({"status": "OK"})
+                return JSONResponse({"status": "OK", **progress})
             why = {"reason": "; ".join(verdict.reasons)} if path in _ONE_REASON else {"reasons": list(verdict.reasons)}
-            return JSONResponse({"status": "DOWN", **why}, status_code=503)
+            return JSONResponse({"status": "DOWN", **why, **progress}, status_code=503)
 
         return answer
 

@@ -2,13 +2,12 @@
 
 from datetime import UTC, datetime
 
-from strogoff import version
+from strogoff import health, version
 from strogoff.admin.arguments import Call
 from strogoff.admin.registry import Flag, FlagKind, command
 from strogoff.admin.result import Result, Table, Text, Value
 from strogoff.broker import Broker
 from strogoff.cluster.history import EVENTS_MAX
-from strogoff.cluster.starting import lacking
 from strogoff.observe.metrics import aggregated
 from strogoff.phases import PHASES, Phase
 
@@ -67,9 +66,8 @@ def _readiness(broker: Broker) -> Value:
     current = broker.phases.current
     if current is Phase.READY:
         return True
-    if current is Phase.SYNCING:
-        return "waits for " + ", ".join(lacking(broker.cluster))
-    return f"{current.value}: {PHASES[current].what}"
+    awaited = broker.waits_for()
+    return "waits for " + ", ".join(awaited) if awaited else f"{current.value}: {PHASES[current].what}"
 
 
 @command(
@@ -109,13 +107,35 @@ async def phase(broker: Broker, call: Call) -> Result:
     return Result.of(table if call.switch("history") else Text(history.current.value, Table(table.columns, rows[-1:])))
 
 
+_CHECKS = {"live": health.live, "started": health.started, "ready": health.ready, "cluster": health.cluster}
+
+
+@command(
+    "node health",
+    "Show whether this node is well, and what speaks against it.",
+    description="""
+live: a restart would not help. started: the node has served clients since it was started. ready: clients should come.
+cluster: all members can be reached as well. The HTTP listener answers the same at /health/live, /health/started,
+/health/ready and /health/listeners_full_cluster.
+""",
+)
+async def node_health(broker: Broker, _call: Call) -> Result:
+    """A row for each check."""
+    state = broker.health()
+    verdicts = {name: judge(state) for name, judge in _CHECKS.items()}
+    rows: list[tuple[Value, ...]] = [
+        (name, verdict.is_well, "; ".join(verdict.reasons)) for name, verdict in verdicts.items()
+    ]
+    return Result.of(Table(("check", "ok", "reasons"), rows))
+
+
 @command("node ping", "Answer `pong`.")
 async def ping(_broker: Broker, _call: Call) -> Result:
     """The shortest proof that the node's control plane is alive."""
     return Result.of(Text("pong"))
 
 
-COMMANDS = (status, history, phase, ping)
+COMMANDS = (status, history, phase, node_health, ping)
 
 
 def _time(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from strogoff.http import health
+from strogoff import health
 from strogoff.phases import NodeHealth, Phase
 
 RUNNING = (("tcp", True), ("ssl", True))
@@ -27,9 +27,18 @@ def test_a_node_is_well_when_it_serves_clients(state: NodeHealth, node: bool, re
     assert health.ping(state).is_well
 
 
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.DRAINING])
+def test_a_start_that_is_over_stays_over(phase: Phase) -> None:
+    assert health.started(NodeHealth(phase, STOPPED, ("the cluster is not ready",), has_served=True)).is_well
+    assert not health.started(NodeHealth(Phase.DRAINING)).is_well
+
+
 def test_reasons_name_what_is_in_the_way() -> None:
     assert health.node(NodeHealth(Phase.JOINING)).reasons[0] == "Node has not joined cluster"
     assert health.ready(NodeHealth(Phase.BOOTING)).reasons == ("the node is in the phase booting",)
+    waiting = NodeHealth(Phase.SYNCING, waits_for=("what two subscribes to", "retained messages"))
+    expected = ("the node is in the phase syncing and waits for what two subscribes to, retained messages",)
+    assert health.ready(waiting).reasons == health.started(waiting).reasons == expected
     stopped = NodeHealth(Phase.READY, STOPPED)
     assert health.listeners(stopped).reasons == ("Listeners are not ready: [mqtts,mqttws]",)
 

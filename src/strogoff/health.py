@@ -1,10 +1,10 @@
-"""Whether the node is well, as data: what the health paths answer and why."""
+"""Whether the node is well, as data: what the health paths and `node health` answer, and why."""
 
 from dataclasses import dataclass
 
 from strogoff.phases import NodeHealth, Phase
 
-__all__ = ["Health", "cluster", "listeners", "live", "node", "ping", "ready"]
+__all__ = ["Health", "cluster", "listeners", "live", "node", "ping", "ready", "started"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,21 @@ def live(state: NodeHealth) -> Health:
     return Health(("the node has stopped",)) if state.phase is Phase.STOPPED else Health()
 
 
+def started(state: NodeHealth) -> Health:
+    """Whether the start is over: the node has served clients, whatever has happened since."""
+    return Health() if state.has_served else Health((_unready(state),))
+
+
 def ready(state: NodeHealth) -> Health:
     """Whether clients should be sent here: the node serves them, and its cluster is ready."""
     if state.phase is not Phase.READY:
-        return Health((f"the node is in the phase {state.phase.value}",))
+        return Health((_unready(state),))
     return Health(tuple(state.cluster_obstacles) + listeners(state).reasons)
+
+
+def _unready(state: NodeHealth) -> str:
+    waits = f" and waits for {', '.join(state.waits_for)}" if state.waits_for else ""
+    return f"the node is in the phase {state.phase.value}{waits}"
 
 
 def node(state: NodeHealth) -> Health:

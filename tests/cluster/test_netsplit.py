@@ -171,3 +171,27 @@ def _status(node: ClusterNode) -> str:
     except BrokerError:
         # It has only just been started.
         return ""
+
+
+def test_the_status_page_of_one_node_has_all_that_it_reaches(started: StartNode) -> None:
+    port = free_port()
+    one = started("one", listener__http__default=f"127.0.0.1:{port}")
+    two = started("two")
+    join(one, two)
+    status, body = get(port, "/status.json")
+    assert status == 200
+    assert isinstance(body, list)
+    whole = {one.name: True, two.name: True}
+    assert reached_by(port) == {one.name: whole, two.name: whole}
+    assert body[0][two.name]["listeners"][0]["port"] == two.broker.port
+    two.broker.kill()
+    eventually(lambda: one.sees(down=(two,)), "it counts as down")
+    eventually(lambda: reached_by(port) == {one.name: {one.name: True, two.name: False}}, "it is left out")
+
+
+def reached_by(port: int) -> dict[str, object]:
+    """Node -> which members it reaches, as the status page on a port says."""
+    _, body = get(port, "/status.json")
+    assert isinstance(body, list)
+    [nodes] = body
+    return {node: found["mystatus"][0] for node, found in nodes.items()}

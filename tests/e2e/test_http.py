@@ -195,3 +195,17 @@ def test_a_request_that_is_too_large_is_refused(web: Web) -> None:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 200_000)
         assert connection.recv(20).startswith(b"HTTP/1.1 4")
     assert web.get("/metrics")[0] == 200
+
+
+def test_the_status_has_the_figures_and_the_listeners_of_the_node(web: Web) -> None:
+    status, body, headers = web.get("/status.json")
+    assert (status, headers["content-type"]) == (200, "application/json")
+    [nodes] = json.loads(body)
+    node = nodes.pop("VerneMQ@127.0.0.1")
+    assert nodes == {}
+    assert node["mystatus"] == [{"VerneMQ@127.0.0.1": True}]
+    assert (node["num_online"], node["num_offline"], node["num_subscriptions"]) == (0, 0, 0)
+    mqtt, page = node["listeners"]
+    assert (mqtt["type"], mqtt["status"], mqtt["port"], mqtt["mountpoint"]) == ("mqtt", "running", web.broker.port, "")
+    assert (page["type"], page["status"], page["ip"], page["port"]) == ("http", "running", "127.0.0.1", web.port)
+    assert web.get("/status.json", "POST")[0] == 405

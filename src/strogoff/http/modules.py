@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from strogoff import health
 from strogoff.http.prometheus import CONTENT_TYPE, exposition
+from strogoff.http.status import StatusPage
 from strogoff.phases import NodeHealth
 
 if TYPE_CHECKING:
@@ -81,7 +82,16 @@ def _health(broker: "Broker") -> list[Route]:
     return [Route(path, endpoint(path, judge), methods=methods) for path, judge in _HEALTH_PATHS.items()]
 
 
+def _status(broker: "Broker") -> list[Route]:
+    page = StatusPage(broker)
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse([await page.of_all_nodes()])
+
+    return [Route("/status.json", answer, methods=["GET"])]
+
+
 MODULES: Final[Mapping[str, Callable[["Broker"], list[Route]]]] = MappingProxyType(
-    {"vmq_metrics_http": _metrics, "vmq_health_http": _health}
+    {"vmq_metrics_http": _metrics, "vmq_health_http": _health, "vmq_status_http": _status}
 )
 """The modules that this version has."""

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from strogoff.config import Listener
 from strogoff.http.modules import MODULES, routes
 from strogoff.http.server import BACKLOG, HttpServer
+from strogoff.http.status import serve_other_nodes
 from strogoff.listeners.certificates import CertificateError, https_context, load_into, stamps
 from strogoff.observe.logging import get_logger
 
@@ -33,6 +34,7 @@ class HttpListeners:
 
     async def run(self, broker: "Broker") -> None:
         """Serve until cancelled."""
+        serve_other_nodes(broker)
         async with asyncio.TaskGroup() as tasks:
             for listener in broker.configuration.http_listeners:
                 broker.http_states[listener.engine_name] = "not_running"

@@ -8,7 +8,7 @@ from strogoff.config import ConfigError, Listener
 from strogoff.config.runtime_listeners import listener_from_options
 from strogoff.listeners.manager import ListenerError, OpenListener
 
-__all__ = ["COMMANDS", "listener_row"]
+__all__ = ["COMMANDS", "listener_row", "listener_rows"]
 
 _COLUMNS = ("type", "status", "address", "port", "mountpoint", "max_conns", "active_conns", "all_conns")
 _TLS_COLUMNS = (
@@ -41,11 +41,9 @@ _PLACE = (
 async def show(broker: Broker, call: Call) -> Result:
     """A row for each listener, in the order they were opened, those for HTTP last."""
     columns: tuple[str, ...] = _COLUMNS
-    rows = [listener_row(found) for found in broker.listeners.show()]
-    http = [_http_row(broker, listener) for listener in broker.configuration.http_listeners]
+    rows = listener_rows(broker)
     listeners = [found.listener for found in broker.listeners.show()]
     all_of_them = [*listeners, *broker.configuration.http_listeners]
-    rows += http
     if call.switch("tls"):
         columns += _TLS_COLUMNS
         rows = [row + _tls_values(listener) for row, listener in zip(rows, all_of_them, strict=True)]
@@ -53,6 +51,12 @@ async def show(broker: Broker, call: Call) -> Result:
         columns += _MQTT_COLUMNS
         rows = [row + _mqtt_values(listener) for row, listener in zip(rows, all_of_them, strict=True)]
     return Result.of(Table(columns, rows))
+
+
+def listener_rows(broker: Broker) -> list[tuple[Value, ...]]:
+    """A row for each listener, with the columns that `listener show` begins with; those for HTTP come last."""
+    http = [_http_row(broker, listener) for listener in broker.configuration.http_listeners]
+    return [*(listener_row(found) for found in broker.listeners.show()), *http]
 
 
 def _value(name: str, text: str, short: str | None = None) -> Flag:

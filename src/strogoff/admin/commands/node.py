@@ -11,7 +11,7 @@ from strogoff.cluster.history import EVENTS_MAX
 from strogoff.observe.metrics import aggregated
 from strogoff.phases import PHASES, Phase
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "figures"]
 
 # What `node status` calls it -> the metric.
 _STATUS_METRICS = {
@@ -39,13 +39,16 @@ node serves clients, or what it waits for. cluster_ready: whether enough members
 )
 async def status(broker: Broker, _call: Call) -> Result:
     """A table of names and values."""
+    rows: list[tuple[Value, ...]] = [*figures(broker).items(), *_cluster_rows(broker)]
+    return Result.of(Table(("Status", "Value"), rows))
+
+
+def figures(broker: Broker) -> dict[str, Value]:
+    """What the node has done and has, under VerneMQ's names."""
     online, offline = broker.engine.session_count()
     values = {row.name: row.value for row in aggregated(broker.metrics.snapshot())}
-    rows: list[tuple[Value, ...]] = [("num_online", online), ("num_offline", offline)]
-    rows += [(name, values.get(metric, 0)) for name, metric in _STATUS_METRICS.items()]
-    rows.append(("version", version()))
-    rows += _cluster_rows(broker)
-    return Result.of(Table(("Status", "Value"), rows))
+    counts = {name: values.get(metric, 0) for name, metric in _STATUS_METRICS.items()}
+    return {"num_online": online, "num_offline": offline, **counts, "version": version()}
 
 
 def _cluster_rows(broker: Broker) -> list[tuple[Value, ...]]:

@@ -130,7 +130,7 @@ class Broker:
         self.leaving = Leaving(
             self.engine, self.cluster, self.listeners, node_name=self.node_name, stop=self.request_stop
         )
-        self._boots = "the services that run beside it"
+        self._boot_waits_for = "the services that run beside it"
         self._is_clustered = False
         self._is_split = False
         self._why_stopped: RemovedError | StartAgainError | None = None
@@ -236,7 +236,7 @@ class Broker:
             case Phase.SYNCING:
                 return lacking(self.cluster)
             case Phase.BOOTING:
-                return (self._boots,)
+                return (self._boot_waits_for,)
             case Phase.DISCOVERING | Phase.JOINING:
                 return ("its place in the cluster",)
             case _:
@@ -265,9 +265,9 @@ class Broker:
         # Before the store, which may take a while: health and `node phase` are asked in that time above all.
         for service in self._services:
             self._start_service(tasks, service)
-        self._boots = "its store to be opened"
+        self._boot_waits_for = "its store to be opened"
         await self._open_store()
-        self._boots = "its threads and the plugins that start first"
+        self._boot_waits_for = "its threads and the plugins that start first"
         try:
             self.engine.start()
         except OSError as error:

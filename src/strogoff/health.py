@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from strogoff.config.listeners import TYPE_NAMES
 from strogoff.phases import NodeHealth, Phase
 
 __all__ = ["Health", "cluster", "listeners", "live", "node", "ping", "ready", "started"]
@@ -17,9 +18,6 @@ class Health:
     def is_well(self) -> bool:
         """Whether nothing speaks against it."""
         return not self.reasons
-
-
-_TYPES = {"tcp": "mqtt", "ssl": "mqtts", "ws": "mqttws", "wss": "mqttwss"}
 
 
 def ping(_state: NodeHealth) -> Health:
@@ -60,7 +58,7 @@ def listeners(state: NodeHealth) -> Health:
     """Whether every listener runs."""
     if state.phase is not Phase.READY:
         return Health((f"Listeners are not ready: the node is in the phase {state.phase.value}",))
-    stopped = [_TYPES.get(kind, kind) for kind, is_running in state.listeners if not is_running]
+    stopped = [TYPE_NAMES.get(kind, kind) for kind, is_running in state.listeners if not is_running]
     return Health((f"Listeners are not ready: [{','.join(stopped)}]",)) if stopped else Health()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from broker_process import BrokerProcess, StartBroker, free_port
 from certificates import CertificateAuthority
+from gated_plugin import write_gated_plugin
 from unit.http.test_prometheus import read
 
 
@@ -97,14 +98,9 @@ def test_a_listener_that_was_stopped_is_told(web: Web) -> None:
 
 def test_health_answers_while_the_node_starts(own_broker: StartBroker, tmp_path: Path) -> None:
     port, gate = free_port(), tmp_path / "gate"
-    (tmp_path / "slow.py").write_text(
-        "import asyncio, pathlib\nfrom strogoff.plugins import Plugin\n\nclass Slow(Plugin):\n    name = 'slow'\n"
-        f"    async def start(self):\n        while not pathlib.Path({str(gate)!r}).exists():\n"
-        "            await asyncio.sleep(0.01)\n"
-    )
     broker = own_broker({"listener.http.default": f"127.0.0.1:{port}"})
     broker.stop()
-    broker.settings = {**broker.settings, "plugins.slow": True, "plugins.slow.path": str(tmp_path)}
+    broker.settings = {**broker.settings, **write_gated_plugin(tmp_path, gate)}
     web = Web(broker, port)
     broker.launch()
     deadline = time.monotonic() + 20

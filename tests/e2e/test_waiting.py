@@ -11,23 +11,10 @@ from pathlib import Path
 import pytest
 
 from broker_process import StartBroker, free_port
+from gated_plugin import write_gated_plugin
 
 PROGRAM = str(Path(sys.executable).parent / "strogoff")
 DEADLINE_S = 20.0
-GATED = """\
-import asyncio
-import pathlib
-
-from strogoff.plugins import Plugin
-
-
-class Gated(Plugin):
-    name = "gated"
-
-    async def start(self):
-        while not pathlib.Path({gate!r}).exists():
-            await asyncio.sleep(0.01)
-"""
 
 
 def wait(directory: Path, *words: str) -> "subprocess.Popen[str]":
@@ -50,13 +37,12 @@ def test_a_node_that_serves_clients_is_not_waited_for(own_broker: StartBroker, a
 
 def test_a_node_that_starts_is_waited_for_and_says_why(own_broker: StartBroker, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    (tmp_path / "gated.py").write_text(GATED.format(gate=str(gate)))
     broker = own_broker()
     broker.stop()
     waiting = wait(broker.data_directory, "--timeout=15")
     assert waiting.stderr is not None
     assert "no node is running" in waiting.stderr.readline()
-    broker.settings = {**broker.settings, "plugins.gated": True, "plugins.gated.path": str(tmp_path)}
+    broker.settings = {**broker.settings, **write_gated_plugin(tmp_path, gate)}
     broker.launch()
     assert end_of(wait(broker.data_directory, "--for=live", "--timeout=15"))[0] == 0
     code, output, errors = end_of(wait(broker.data_directory, "--for=started", "--timeout=0.3"))

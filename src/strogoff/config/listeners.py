@@ -15,6 +15,7 @@ from strogoff.config.tls_files import TlsFiles, tls_files
 
 __all__ = [
     "FAMILIES",
+    "TYPE_NAMES",
     "Forwarding",
     "HttpLimits",
     "Listener",
@@ -26,6 +27,8 @@ __all__ = [
 CLUSTER_FAMILIES = ("vmq", "vmqs")
 FAMILIES = ("tcp", "ssl", "ws", "wss", "vmq", "vmqs", "http", "https")
 MQTT_FAMILIES = ("tcp", "ssl", "ws", "wss")
+TYPE_NAMES = {"tcp": "mqtt", "ssl": "mqtts", "ws": "mqttws", "wss": "mqttwss"}
+"""What VerneMQ's commands and health call a family; the others go by their own names."""
 HTTP_FAMILIES = ("http", "https")
 TLS_FAMILIES = ("ssl", "wss", "https", "vmqs")
 LISTENERS_MAX = 1_000

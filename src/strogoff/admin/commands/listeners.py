@@ -5,6 +5,7 @@ from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Value
 from strogoff.broker import Broker
 from strogoff.config import ConfigError, Listener
+from strogoff.config.listeners import TYPE_NAMES
 from strogoff.config.runtime_listeners import listener_from_options
 from strogoff.listeners.manager import ListenerError, OpenListener
 
@@ -22,7 +23,6 @@ _TLS_COLUMNS = (
     "pskfile",
 )
 _MQTT_COLUMNS = ("allowed_protocol_versions", "allow_anonymous_override")
-_TYPES = {"tcp": "mqtt", "ssl": "mqtts", "ws": "mqttws", "wss": "mqttwss"}
 
 _PLACE = (
     Argument("address", "where it listens; local:PATH for a Unix socket", required=True, metavar="ADDRESS"),
@@ -166,7 +166,7 @@ def listener_row(found: OpenListener) -> tuple[Value, ...]:
     """The columns that are always shown."""
     info = found.info
     return (
-        _TYPES.get(info.kind, info.kind),
+        TYPE_NAMES.get(info.kind, info.kind),
         info.status,
         info.address,
         info.port,

@@ -146,8 +146,14 @@ fn walk_segments(segments: &[Found], salt: u32, replay: &mut Replay) -> io::Resu
                 return Ok(walk);
             }
             Err(_) => {
-                let what = "this is not the header of a segment".into();
-                walk.damage = Some(Damage { file: found.name.clone(), offset: 0, what });
+                let what = "this is not the header of a segment";
+                walk.stop = (found.number, 0);
+                // The header is written before everything else, so with no record behind it it was still being written.
+                walk.damage = if scan::previous_end(found, salt)?.is_none() {
+                    judge(rest, salt, &walk, found, what)?
+                } else {
+                    Some(Damage { file: found.name.clone(), offset: 0, what: what.into() })
+                };
                 return Ok(walk);
             }
         };

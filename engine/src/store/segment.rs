@@ -164,11 +164,16 @@ impl Header {
             return Err(BadHeader::Zeros);
         }
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        // All versions have magic, version and crc in these places: a version counts only where the crc bears it out, as a
+        // loss of power may leave anything in a header that was being written.
+        if bytes[..8] != *MAGIC || crc32fast::hash(&bytes[..28]) != u32_at(28) {
+            return Err(BadHeader::Wrong);
+        }
         let version = u32_at(8);
-        if bytes[..8] == *MAGIC && version > VERSION {
+        if version > VERSION {
             return Err(BadHeader::Newer(version));
         }
-        if bytes[..8] != *MAGIC || version != VERSION || crc32fast::hash(&bytes[..28]) != u32_at(28) {
+        if version != VERSION {
             return Err(BadHeader::Wrong);
         }
         let size = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;

@@ -212,9 +212,32 @@ fn a_newer_format_is_refused_by_name() {
     let (disk, _, _) = filled(3);
     let mut bytes = disk.bytes(FIRST);
     bytes[8] = 9;
+    let crc = crc32fast::hash(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
     disk.set_bytes(FIRST, bytes);
     let text = refused(&disk).to_string();
     assert!(text.contains("written by a newer version of Strogoff (format 9); this one reads up to 1"), "{text}");
+}
+
+#[test]
+fn a_header_that_was_being_written_is_cut_off_whatever_stands_there() {
+    // Which byte of the header is the first that is spoilt: of the magic, the version, the number, the size, the salt, the crc.
+    for spoilt in [0, 8, 9, 11, 12, 16, 24, 28] {
+        let (disk, _, _) = filled(3);
+        let disk = disk.kill();
+        let mut names = disk.list().unwrap();
+        names.retain(|name| !name.starts_with('.'));
+        let last: u32 = names.iter().max().and_then(|name| name.strip_suffix(".log")).unwrap().parse().unwrap();
+        let mut bytes = disk.bytes(FIRST);
+        bytes[12..16].copy_from_slice(&(last + 1).to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..28]);
+        bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+        bytes[spoilt..32].iter_mut().for_each(|byte| *byte ^= 0x5A);
+        bytes[32..].fill(0);
+        disk.set_bytes(&format!("{:010}.log", last + 1), bytes);
+        let (_, recovered) = open(&disk, SyncMode::Interval);
+        assert!(recovered.report.messages > 0, "{spoilt}");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ import pytest
 from broker_process import BrokerProcess, StartBroker, free_port
 from certificates import CertificateAuthority
 from gated_plugin import write_gated_plugin
+from protocol.client import Client
+from protocol.wire import Version
 from unit.http.test_prometheus import read
 
 
@@ -205,3 +207,20 @@ def test_the_status_has_the_figures_and_the_listeners_of_the_node(web: Web) -> N
     assert (mqtt["type"], mqtt["status"], mqtt["port"], mqtt["mountpoint"]) == ("mqtt", "running", web.broker.port, "")
     assert (page["type"], page["status"], page["ip"], page["port"]) == ("http", "running", "127.0.0.1", web.port)
     assert web.get("/status.json", "POST")[0] == 405
+
+
+def test_all_listeners_give_one_answer_for_a_second(own_broker: StartBroker) -> None:
+    one, other = free_port(), free_port()
+    broker = own_broker({"listener.http.one": f"127.0.0.1:{one}", "listener.http.other": f"127.0.0.1:{other}"})
+    deadline = time.monotonic() + 20
+    while True:
+        began = time.monotonic()
+        first = Web(broker, one).get("/status.json")[1]
+        with Client(broker.port, Version.V5) as client:
+            client.handshake()
+            second = Web(broker, other).get("/status.json")[1]
+            in_time = time.monotonic() - began < 1
+            if in_time:
+                break
+        assert time.monotonic() < deadline
+    assert second == first

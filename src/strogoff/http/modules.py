@@ -23,12 +23,12 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 WITHOUT_BODY: Final = ("OPTIONS",)
 
 
-def routes(broker: "Broker", modules: Iterable[str]) -> list[Route]:
-    """The routes of the modules that there are; see `MODULES`."""
-    return [route for module in modules if module in MODULES for route in MODULES[module](broker)]
+def routes(broker: "Broker", page: StatusPage, modules: Iterable[str]) -> list[Route]:
+    """The routes of the modules that there are; see `MODULES`. `page`: the node's, whichever listener asks."""
+    return [route for module in modules if module in MODULES for route in MODULES[module](broker, page)]
 
 
-def _metrics(broker: "Broker") -> list[Route]:
+def _metrics(broker: "Broker", _page: StatusPage) -> list[Route]:
     async def metrics(request: Request) -> Response:
         if request.method in WITHOUT_BODY:
             return Response(status_code=200, headers={"allow": "GET, HEAD, OPTIONS"})
@@ -65,7 +65,7 @@ _PROBES: Final = frozenset({"/health/live", "/health/started", "/health/ready"})
 """Which say how far the node is besides: VerneMQ does not have them, so nobody relies on the rest of their answer."""
 
 
-def _health(broker: "Broker") -> list[Route]:
+def _health(broker: "Broker", _page: StatusPage) -> list[Route]:
     def endpoint(path: str, judge: Callable[[NodeHealth], health.Health]) -> Endpoint:
         async def answer(_request: Request) -> Response:
             state = broker.health()
@@ -82,16 +82,14 @@ def _health(broker: "Broker") -> list[Route]:
     return [Route(path, endpoint(path, judge), methods=methods) for path, judge in _HEALTH_PATHS.items()]
 
 
-def _status(broker: "Broker") -> list[Route]:
-    page = StatusPage(broker)
-
+def _status(_broker: "Broker", page: StatusPage) -> list[Route]:
     async def answer(_request: Request) -> Response:
         return JSONResponse([await page.of_all_nodes()])
 
     return [Route("/status.json", answer, methods=["GET"])]
 
 
-MODULES: Final[Mapping[str, Callable[["Broker"], list[Route]]]] = MappingProxyType(
+MODULES: Final[Mapping[str, Callable[["Broker", StatusPage], list[Route]]]] = MappingProxyType(
     {"vmq_metrics_http": _metrics, "vmq_health_http": _health, "vmq_status_http": _status}
 )
 """The modules that this version has."""

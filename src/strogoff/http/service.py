@@ -13,7 +13,7 @@ from starlette.responses import Response
 from strogoff.config import Listener
 from strogoff.http.modules import MODULES, routes
 from strogoff.http.server import BACKLOG, HttpServer
-from strogoff.http.status import serve_other_nodes
+from strogoff.http.status import StatusPage, serve_other_nodes
 from strogoff.listeners.certificates import CertificateError, https_context, load_into, stamps
 from strogoff.observe.logging import get_logger
 
@@ -35,13 +35,14 @@ class HttpListeners:
     async def run(self, broker: "Broker") -> None:
         """Serve until cancelled."""
         serve_other_nodes(broker)
+        page = StatusPage(broker)
         async with asyncio.TaskGroup() as tasks:
             for listener in broker.configuration.http_listeners:
                 broker.http_states[listener.engine_name] = "not_running"
-                tasks.create_task(self._serve(broker, listener), name=listener.key)
+                tasks.create_task(self._serve(broker, page, listener), name=listener.key)
             await asyncio.get_running_loop().create_future()
 
-    async def _serve(self, broker: "Broker", listener: Listener) -> None:
+    async def _serve(self, broker: "Broker", page: StatusPage, listener: Listener) -> None:
         try:
             tls = await asyncio.to_thread(https_context, listener) if listener.tls else None
             listening = await asyncio.to_thread(_bound, listener)
@@ -53,7 +54,8 @@ class HttpListeners:
             return
         with listening:
             address = ":".join(str(part) for part in listening.getsockname()[:2])
-            app = Starlette(routes=routes(broker, self._modules(broker, listener)), exception_handlers={404: _nothing})
+            served = routes(broker, page, self._modules(broker, listener))
+            app = Starlette(routes=served, exception_handlers={404: _nothing})
             limits = listener.http_limits
             server = HttpServer(
                 app, max_connections=listener.max_connections, head_size_max=limits.head_size_max, tls=tls

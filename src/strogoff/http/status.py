@@ -28,14 +28,17 @@ _log = get_logger("http")
 def serve_other_nodes(broker: "Broker") -> None:
     """Tell other members the status of this node from now on."""
 
-    async def tell(_node: str, _payload: dict[str, Any]) -> dict[str, Any]:
+    async def tell(node: str, _payload: dict[str, Any]) -> dict[str, Any]:
+        # A node that has not joined can have a link, too: it is told nothing of listeners, clients and members.
+        if node not in broker.cluster.reachable():
+            raise RemoteError(f"{node} is no member that {broker.node_name} can reach")
         return _of_this_node(broker)
 
     broker.cluster.serve(REQUEST, tell)
 
 
 class StatusPage:
-    """The status of all nodes that can be reached."""
+    """The status of all nodes that can be reached. One for all listeners of a node, so that it asks once for all."""
 
     def __init__(self, broker: "Broker") -> None:
         self._broker = broker

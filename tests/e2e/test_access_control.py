@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def test_users_of_the_file_come_in_with_their_password(guarded: BrokerProcess) -
     assert code(guarded, "ann") in {BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED}
     assert code(guarded, "bob", b"secret") == NOT_AUTHORIZED
     assert code(guarded) == NOT_AUTHORIZED
+
+
+def test_users_of_the_environment_come_in_beside_those_of_the_file(guarded: BrokerProcess, tmp_path: Path) -> None:
+    guarded.stop()
+    secret = tmp_path / "secret"
+    secret.write_text("a=b c\n")
+    guarded.environment = {"DOCKER_VERNEMQ_USER_JULES_FILE": str(secret), "DOCKER_VERNEMQ_USER_ANN": "another"}
+    guarded.start()
+    assert code(guarded, "jules", b"a=b c") == 0
+    assert code(guarded, "jules", b"a") in {BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED}
+    assert code(guarded, "ann", b"another") == 0
+    shown = guarded.admin("config", "show", "vmq_passwd.user.jules.password")
+    assert "a=b" not in shown
+    assert "environment DOCKER_VERNEMQ_USER_JULES_FILE" in shown
+    (tmp_path / "users").write_text(entry("bob", "hunter2"))
+    deadline = time.monotonic() + 20
+    while code(guarded, "bob", b"hunter2") != 0:
+        assert time.monotonic() < deadline, guarded.log_tail()
+        time.sleep(0.05)
+    assert code(guarded, "jules", b"a=b c") == 0
+    guarded.stop()
+    guarded.environment = {}
+    guarded.start()
+    assert code(guarded, "jules", b"a=b c") == NOT_AUTHORIZED
 
 
 def test_a_file_that_was_changed_is_read_again(guarded: BrokerProcess, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from strogoff.config.environment import read_environment, unquoted
+from strogoff.config.container import THIS_HOST, Host, name_in_container
+from strogoff.config.environment import read_environment, take_from_files, unquoted
 from strogoff.config.errors import ConfigError, Problem
 from strogoff.config.extension import NO_EXTENSION, Extend, Extension
 from strogoff.config.keys import key_table, split_key
@@ -59,11 +60,13 @@ def load(
     environment: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     extend: Extend | None = None,
+    host: Host = THIS_HOST,
 ) -> Configuration:
     """Read the configuration: defaults, then the file, the variables of `environment`, then `overrides` (`KEY=VALUE`).
 
     `path` None looks for a file with `find_file`; without one the built-in configuration takes its place. `extend`
-    finds the keys of plugins. Raises `ConfigError` with everything that is wrong, wherever it stands.
+    finds the keys of plugins. `host` is asked for a name where only VerneMQ's container variables tell how to find one.
+    Raises `ConfigError` with everything that is wrong, wherever it stands.
     """
     variables = environment or {}
     found = find_file(path, variables)
@@ -78,11 +81,26 @@ def load(
     ]
     given = [*parsed.assignments, *reading.assignments, *options]
     extension = extend({assignment.key: assignment for assignment in given}) if extend else NO_EXTENSION
+    given, file_problems = take_from_files(given, variables, key_table().extended(extension.keys))
+    problems += file_problems
+    if not any(assignment.key == "nodename" for assignment in given):
+        given, name_problems = _with_name(given, variables, host)
+        problems += name_problems
     if found.path is None:
         return _built_in(given, problems, notes, extension)
     notes += _files_beside(found.path)
     configuration = build_configuration(given, problems=problems, notes=notes, file=found.path, extension=extension)
     return dataclasses.replace(configuration, notes=(*configuration.notes, *_unreachable(configuration)))
+
+
+def _with_name(
+    given: list[Assignment], variables: Mapping[str, str], host: Host
+) -> tuple[list[Assignment], Sequence[Problem]]:
+    try:
+        found = name_in_container(variables, host)
+    except ConfigError as error:
+        return given, error.problems
+    return given if found is None else [found, *given], ()
 
 
 def read_option(text: str) -> Assignment:
@@ -168,11 +186,18 @@ def _repeated(assignments: list[Assignment]) -> list[Note]:
 
 
 def _files_beside(path: Path) -> list[Note]:
-    return [
+    of_erlang = [
         Note(NoteKind.WARNING, f"{path.parent / name} is a file of the Erlang machine and is not read")
         for name in ("advanced.config", "vm.args")
         if _is_file(path.parent / name)
     ]
+    text = "{} is not read, as {} is: set STROGOFF_CONFIG to use it instead"
+    of_vernemq = [
+        Note(NoteKind.WARNING, text.format(path.parent / name, path))
+        for name in ("vernemq.conf", "vernemq.conf.local")
+        if path.name not in {"vernemq.conf", "vernemq.conf.local"} and _is_file(path.parent / name)
+    ]
+    return of_erlang + of_vernemq
 
 
 def _is_file(path: Path) -> bool:

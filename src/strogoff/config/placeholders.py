@@ -6,7 +6,7 @@ from pathlib import Path
 
 from strogoff.config.sources import Assignment
 
-__all__ = ["CONTENT_BYTES_MAX", "PlaceholderError", "Placeholders"]
+__all__ = ["CONTENT_BYTES_MAX", "PlaceholderError", "Placeholders", "content_of"]
 
 CONTENT_BYTES_MAX = 1024 * 1024
 TEXT_CHARACTERS_MAX = 1024 * 1024
@@ -46,13 +46,14 @@ class Placeholders:
             text, directory = assignment.text, assignment.directory
         if text is None:
             raise PlaceholderError(f"$({key}) has no value: no key of this name is set")
-        resolved = self._replaced(text, directory, (*users, key))
+        is_literal = assignment is not None and assignment.is_literal
+        resolved = text if is_literal else self._replaced(text, directory, (*users, key))
         self._texts[key] = resolved
         return resolved
 
     def _replaced(self, text: str, directory: str, users: tuple[str, ...]) -> str:
         if file := _FILE.fullmatch(text):
-            return _content_of(Path(directory) / file[1].strip())
+            return content_of(Path(directory) / file[1].strip())
         if len(users) > 64 and _KEY.search(text):
             raise PlaceholderError("placeholders lead to one another more than 64 deep")
         parts: list[str] = []
@@ -67,7 +68,8 @@ class Placeholders:
         return "".join([*parts, text[end:]])
 
 
-def _content_of(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """The text of a file without the line end at its end. Raises `PlaceholderError` that names the file."""
     try:
         with path.open("rb") as file:
             content = file.read(CONTENT_BYTES_MAX + 1)

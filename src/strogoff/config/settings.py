@@ -139,7 +139,7 @@ def build_configuration(
         winners.pop(assignment.key, None)
         winners[assignment.key] = assignment
     found += _unknown_keys(given, table)
-    known = {name: assignment for name, assignment in winners.items() if table.find(name)}
+    known = {name: item for name, item in winners.items() if table.find(name) and not _is_listener_off(item, table)}
     assigned = MappingProxyType(_read_all(known, table, found, told))
     understood = {name: assignment for name, assignment in known.items() if name in assigned}
     listeners, doubles, about_listeners = collect_listeners(
@@ -152,6 +152,17 @@ def build_configuration(
     told += notes_on_effect({name: (setting.key, setting.source) for name, setting in assigned.items()})
     active = tuple(listener for listener in listeners if listener.kind in MQTT_FAMILIES)
     return Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
+
+
+def _is_listener_off(assignment: Assignment, table: KeyTable) -> bool:
+    """`listener.ws.default = off` takes away a listener that a weaker layer has."""
+    key = table.find(assignment.key)
+    return (
+        key is not None
+        and key.type_name in {"address", "listening"}
+        and assignment.key.startswith("listener.")
+        and assignment.text.strip().lower() == "off"
+    )
 
 
 def _unknown_keys(given: Iterable[Assignment], table: KeyTable) -> list[Problem]:

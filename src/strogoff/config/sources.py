@@ -42,10 +42,12 @@ DEFAULT = Source(Origin.DEFAULT)
 class Assignment:
     """`key = text` as it was written, quotes and comment removed, placeholders not yet replaced.
 
-    `directory` is where a relative `$(<file)` is looked for.
+    `directory` is where a relative `$(<file)` is looked for. `is_literal`: there are no placeholders in it, whatever it
+    looks like.
     """
 
     key: str
     text: str
     source: Source
     directory: str = "."
+    is_literal: bool = False

@@ -91,8 +91,8 @@ def test_variables_are_read_only_where_they_are_handed_over(monkeypatch: pytest.
 
 
 def test_variables_of_the_container_are_reported() -> None:
-    configuration = load(environment={"DOCKER_VERNEMQ_DISCOVERY_KUBERNETES": "1"})
-    assert "environment DOCKER_VERNEMQ_DISCOVERY_KUBERNETES: known, not active yet" in texts(
+    configuration = load(environment={"DOCKER_VERNEMQ_KUBERNETES_INSECURE": "1"})
+    assert "environment DOCKER_VERNEMQ_KUBERNETES_INSECURE: known, not active yet" in texts(
         configuration, NoteKind.NOT_ACTIVE_YET
     )
 
@@ -122,6 +122,15 @@ def test_files_of_the_erlang_machine_are_mentioned(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     warnings = texts(load(Path("my.conf")), NoteKind.WARNING)
     assert sum("Erlang machine" in text for text in warnings) == 2
+
+
+def test_a_file_of_vernemq_beside_the_one_that_is_read_is_mentioned(tmp_path: Path) -> None:
+    for name in ("my.conf", "vernemq.conf.local"):
+        (tmp_path / name).write_text("")
+    [warning] = [text for text in texts(load(Path("my.conf")), NoteKind.WARNING) if "vernemq" in text]
+    assert warning == "vernemq.conf.local is not read, as my.conf is: set STROGOFF_CONFIG to use it instead"
+    (tmp_path / "vernemq.conf").write_text("")
+    assert not any("STROGOFF_CONFIG" in text for text in texts(load(Path("vernemq.conf")), NoteKind.WARNING))
 
 
 def test_a_key_that_one_file_sets_twice_is_remarked_upon_an_overruling_include_is_not(tmp_path: Path) -> None:

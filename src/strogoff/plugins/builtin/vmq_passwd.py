@@ -1,11 +1,12 @@
-"""`vmq_passwd`: who may connect, by the users and passwords of a file."""
+"""`vmq_passwd`: who may connect, by the users and passwords of a file and of the configuration."""
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from strogoff._engine import PasswordTable, RegisterRequest
+from strogoff._engine import PasswordTable, RegisterRequest, hash_password
 from strogoff.plugins.builtin.rule_file import RuleFile, RuleFileError
 from strogoff.plugins.contract import Plugin
 from strogoff.plugins.settings import setting
@@ -18,11 +19,19 @@ WRONG_PASSWORD: Final = deny(ReasonCode.BAD_USER_NAME_OR_PASSWORD)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class User:
+    """The keys `vmq_passwd.user.NAME.*`."""
+
+    password: str = setting(secret=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PasswordSettings:
     """The keys `vmq_passwd.*`."""
 
     password_file: Path = setting(SHIPPED_FILE)
     password_reload_interval: int = setting(10)
+    user: dict[str, User] = setting({})
 
 
 class Passwords(Plugin):
@@ -36,6 +45,8 @@ class Passwords(Plugin):
         """Read the file. Raises `RuleFileError` for one that was named and cannot be read."""
         self._users, _ = PasswordTable.parse(b"")
         self._watching: asyncio.Task[None] | None = None
+        # What is kept is the hash, as for the file, and it is made once: it takes tens of milliseconds.
+        self._configured = await asyncio.to_thread(_lines_of, self.settings.user)
         await self._begin(self.settings)
 
     async def settings_changed(self, settings: PasswordSettings) -> None:
@@ -61,7 +72,8 @@ class Passwords(Plugin):
         except RuleFileError as error:
             if settings.password_file != SHIPPED_FILE:
                 raise
-            self.context.log.info("no passwords are known: there is no password file", reason=str(error))
+            known = len(self.settings.user)
+            self.context.log.info("there is no password file", users_of_the_configuration=known, reason=str(error))
             self._use(b"")
         if self._watching is not None:
             self._watching.cancel()
@@ -70,6 +82,12 @@ class Passwords(Plugin):
             self._watching = self.context.create_task(work, name="password file")
 
     def _use(self, content: bytes) -> list[str]:
-        self._users, remarks = PasswordTable.parse(content)
+        self._users, remarks = PasswordTable.parse(content.rstrip(b"\n") + b"\n" + self._configured)
         self.context.set_passwords(self._users)
         return remarks
+
+
+def _lines_of(users: Mapping[str, User]) -> bytes:
+    r"""Lines of a password file. In a key the dot of a name is written as `\.`."""
+    hashes = {name.replace(r"\.", "."): hash_password(user.password.encode()) for name, user in users.items()}
+    return "".join(f"{name}:{hashed}\n" for name, hashed in hashes.items()).encode()

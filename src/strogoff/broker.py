@@ -116,7 +116,7 @@ class Broker:
             self.engine,
             self.node_name,
             terms=terms_of(configuration),
-            client_state=self._client_state,
+            internal=self.plugins.own_subscriptions,
             phase=lambda: self.phases.current.value,
             removed=self._was_removed,
             start_again=self.request_restart,
@@ -347,12 +347,6 @@ class Broker:
 
     def _values(self) -> dict[str, float]:
         return {row.name: row.value for row in aggregated(self.metrics.snapshot())}
-
-    def _client_state(self) -> str:
-        """What there is of clients on this node, in words."""
-        online, offline = self.engine.session_count()
-        counts = {"sessions": online + offline, "retained messages": self._values().get("retain_messages", 0)}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
         try:

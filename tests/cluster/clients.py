@@ -1,5 +1,7 @@
 """Clients of several nodes, and what tests wait for between them."""
 
+import csv
+import io
 import os
 import signal
 import time
@@ -46,6 +48,16 @@ def metric(node: ClusterNode, name: str) -> int:
     values = [line.rpartition("=")[2] for line in lines if f".{name} " in line]
     assert values, f"there is no metric {name}"
     return sum(int(value) for value in values)
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """The tables of an answer in CSV about events, about what a node holds, or about what another one says."""
+    found: list[list[list[str]]] = []
+    for row in csv.reader(io.StringIO(text)):
+        if row[0] in {"time", "holds"} or row[1].startswith("to "):
+            found.append([])
+        found[-1].append(row)
+    return [[dict(zip(rows[0], row, strict=True)) for row in rows[1:]] for rows in found]
 
 
 def clients_of(node: ClusterNode, *conditions: str) -> list[str]:

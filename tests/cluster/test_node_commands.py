@@ -5,7 +5,7 @@ import io
 import re
 from datetime import datetime
 
-from cluster.clients import StartNode, clustered
+from cluster.clients import StartNode, clustered, tables
 from cluster.real_nodes import ClusterNode, eventually
 
 
@@ -15,7 +15,8 @@ def status(node: ClusterNode) -> dict[str, str]:
 
 
 def history(node: ClusterNode) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(node.broker.admin("node", "history", "--format=csv"))))
+    events, *_ = tables(node.broker.admin("node", "history", "--format=csv"))
+    return events
 
 
 def of_cluster(node: ClusterNode) -> list[tuple[str, str]]:

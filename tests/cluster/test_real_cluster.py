@@ -124,7 +124,7 @@ def test_the_others_join_and_leave_while_one_is_down(started: StartNode) -> None
 def test_a_node_with_a_session_refuses_to_join_and_says_why(started: StartNode, connect: Connect) -> None:
     one, two = started("one"), started("two")
     connect(two, "lasting").disconnect()
-    with pytest.raises(BrokerError, match=r"two@127\.0\.0\.1 refuses to join: it has state of its own \(1 sessions\)"):
+    with pytest.raises(BrokerError, match=r"two@127\.0\.0\.1 refuses to join: it holds 1 session \(lasting\)"):
         two.join(one)
     assert one.links() == {one.name: "self"}
     assert two.links() == {two.name: "self"}

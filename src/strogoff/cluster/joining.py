@@ -6,11 +6,14 @@ What is checked of it, without the links, is in functions: who it is, what it sp
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from strogoff import _engine, version
 from strogoff._engine import PeerConfig, PeerInfo
+from strogoff.cluster.guard.inventory import Inventory
+from strogoff.cluster.guard.policy import refusal
 from strogoff.cluster.members import BadMemberError, Member
 from strogoff.cluster.membership import Membership
 from strogoff.cluster.requests import NoAnswerError, RemoteError
@@ -23,6 +26,8 @@ __all__ = [
     "PROTOCOL",
     "ClusterError",
     "Joining",
+    "Outlook",
+    "PeerSays",
     "address_of",
     "joiner_of",
     "member_of",
@@ -39,6 +44,8 @@ LINK_TIMEOUT_S: Final = 10.0
 """For an answer over a link, and for the link itself."""
 LOOK_S: Final = 0.05
 
+Asked = TypeVar("Asked")
+
 _log = get_logger("cluster")
 
 
@@ -46,68 +53,124 @@ class ClusterError(Exception):
     """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class PeerSays:
+    """What a node says to one that thinks of joining through it. `problem`: why it would not let it in, or why nothing
+    is known; empty where it would. `cluster`: the identity, in hexadecimal.
+    """
+
+    name: str
+    problem: str = ""
+    cluster: str = ""
+    members: tuple[str, ...] = ()
+    version: str = ""
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether it has said anything."""
+        return bool(self.cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would come of a join. `problem`: why this node would not even try, or nothing."""
+
+    inventory: Inventory
+    peer: PeerSays
+    problem: str = ""
+
+
 class Joining:
     """How this node joins, and how it lets others join.
 
-    `client_state`: says what there is of clients on this node, in words; empty for nothing. `joined`: called with the
-    node through which this one has joined, and the names of all members, before they are followed.
+    `inventory`: what this node holds. `joined`: called with the node through which this one has joined, and the names
+    of all members, before they are followed.
     """
 
     def __init__(
         self,
         engine: _engine.Engine,
         membership: Membership,
-        client_state: Callable[[], str],
+        inventory: Callable[[], Awaitable[Inventory]],
         joined: Callable[[str, list[str]], None],
     ) -> None:
         self._engine = engine
         self._membership = membership
         self._name, self._terms = membership.name, membership.terms
-        self._client_state = client_state
+        self._inventory = inventory
         self._joined = joined
 
     def serve(self) -> None:
         """Let other nodes ask this one."""
         self._membership.requests.serve("join", self._asked_to_let_join)
         self._membership.requests.serve("may join", self._asked_whether_one_may_join)
+        self._membership.requests.serve("would join", self._asked_what_a_join_would_meet)
 
     async def join(self, target: str) -> None:
         """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
-        name, address = address_of(target, is_tls=self._terms.is_tls)
-        if name == self._name:
-            raise ClusterError(f"{self._name} cannot join itself: name another node")
+        name, address = self._address_of(target)
         async with self._membership.changing:
-            self._check_empty()
-            former = self._membership.identity.cluster_bytes
-            self._membership.set_cluster(None)
-            self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
-            try:
-                await self._link_to(name, address)
-                cluster, members = await self._ask_to_join(name)
-            except ClusterError:
-                self._membership.set_cluster(former)
-                self._membership.follow()
-                raise
-            self._joined(name, [member.name for member in members if not member.is_removed])
-            await self._become_member(cluster, members)
-            await self._synchronise(name)
+            self._check_alone()
+            inventory = await self._inventory()
+            if inventory.of_clients:
+                reason = refusal(self._name, inventory)
+                _log.warning("refused to join a cluster", through=name, reason=reason)
+                raise ClusterError(reason)
+            await self._come_as_guest(name, address, self._join)
         members_now = ",".join(self._membership.others())
         _log.notice("joined", cluster=f"{self._membership.identity.cluster:032x}", through=name, members=members_now)
 
-    def _check_empty(self) -> None:
+    async def look(self, target: str) -> Outlook:
+        """What a join through a node would meet, here and there. Changes nothing. Raises `ClusterError` for a target
+        that is none.
+        """
+        name, address = self._address_of(target)
+        async with self._membership.changing:
+            inventory = await self._inventory()
+            try:
+                self._check_alone()
+            except ClusterError as error:
+                return Outlook(inventory, PeerSays(name, "it was not asked"), str(error))
+            try:
+                return Outlook(inventory, await self._come_as_guest(name, address, self._ask_what_a_join_would_meet))
+            except ClusterError as error:
+                return Outlook(inventory, PeerSays(name, str(error)))
+
+    def _address_of(self, target: str) -> tuple[str, str]:
+        name, address = address_of(target, is_tls=self._terms.is_tls)
+        if name == self._name:
+            raise ClusterError(f"{self._name} cannot join itself: name another node")
+        return name, address
+
+    def _check_alone(self) -> None:
         others = self._membership.others()
         if others:
             raise ClusterError(
                 f"{self._name} is in a cluster with {', '.join(others)} already: stop it, and take it out on one of "
                 f"them first (vmq-admin cluster leave node={self._name})"
             )
-        state = self._client_state()
-        if state:
-            _log.warning("refused to join a cluster: this node has state of clients", state=state)
-            raise ClusterError(
-                f"{self._name} refuses to join: it has state of its own ({state}), which the cluster does not know. "
-                "Remove it, or start with an empty data directory"
-            )
+
+    async def _come_as_guest(self, name: str, address: str, ask: Callable[[str], Awaitable[Asked]]) -> Asked:
+        """Ask a node something as one that is of no cluster; unless that made it a member, all is as before then.
+        Raises `ClusterError`.
+        """
+        membership = self._membership
+        former = membership.identity.cluster
+        membership.set_cluster(None)
+        self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
+        try:
+            await self._link_to(name, address)
+            return await ask(name)
+        finally:
+            if membership.identity.cluster == former:
+                membership.set_cluster(membership.identity.cluster_bytes)
+                membership.follow()
+
+    async def _join(self, name: str) -> None:
+        cluster, members = await self._ask_to_join(name)
+        self._joined(name, [member.name for member in members if not member.is_removed])
+        await self._become_member(cluster, members)
+        await self._synchronise(name)
 
     async def _link_to(self, name: str, address: str) -> None:
         """Wait until the node lets this one in as a guest, or says that it does not."""
@@ -139,6 +202,18 @@ class Joining:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ClusterError(f"{name} gave an answer that cannot be read ({error!r})") from None
 
+    async def _ask_what_a_join_would_meet(self, name: str) -> PeerSays:
+        """Raises `ClusterError`."""
+        payload = request_to_join(self._membership.own_record(), version(), self._terms)
+        try:
+            answer = await self._membership.requests.ask(name, "would join", payload, timeout_s=JOIN_TIMEOUT_S)
+            members = tuple(str(member) for member in answer["members"])
+            return PeerSays(name, str(answer["problem"]), str(answer["cluster"]), members, str(answer["version"]))
+        except (RemoteError, NoAnswerError) as error:
+            raise ClusterError(str(error)) from None
+        except (KeyError, TypeError) as error:
+            raise ClusterError(f"{name} gave an answer that cannot be read ({error!r})") from None
+
     async def _become_member(self, cluster: int, members: Sequence[Member]) -> None:
         await self._membership.become(dataclasses.replace(self._membership.identity, cluster=cluster, former=()))
         await self._membership.write(*members)
@@ -160,15 +235,10 @@ class Joining:
 
     async def _asked_to_let_join(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Somebody wants to join through this node."""
-        if self._membership.is_guest:
-            raise RemoteError(f"{self._name} is not in touch with its own cluster at the moment: try again")
-        joiner, requests = self._joiner(node, payload), self._membership.requests
+        self._check_in_touch()
+        joiner = self._joiner(node, payload)
         async with self._membership.changing:
-            for member in self._membership.reachable():
-                try:
-                    await requests.ask(member, "may join", payload | {"node": node}, timeout_s=LINK_TIMEOUT_S)
-                except (RemoteError, NoAnswerError) as error:
-                    raise RemoteError(f"{member} does not agree: {error}") from None
+            await self._have_members_agree(node, payload)
             former = self._membership.members.get(joiner.name)
             epoch = 1 + max(joiner.epoch, 0 if former is None else former.epoch)
             record = dataclasses.replace(joiner, epoch=epoch, is_removed=False)
@@ -178,6 +248,32 @@ class Joining:
         _log.notice("let a node join", node=node, address=",".join(record.addresses))
         values = [member.encode().decode() for member in self._membership.members.values()]
         return {"cluster": f"{self._membership.identity.cluster:032x}", "members": values}
+
+    async def _asked_what_a_join_would_meet(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Somebody thinks of joining through this node, and wants to know what would come of it."""
+        problem = ""
+        try:
+            self._check_in_touch()
+            self._joiner(node, payload)
+            await self._have_members_agree(node, payload)
+        except RemoteError as error:
+            problem = str(error)
+        members = sorted({self._name, *self._membership.others()})
+        cluster = f"{self._membership.identity.cluster:032x}"
+        return {"problem": problem, "cluster": cluster, "members": members, "version": version()}
+
+    def _check_in_touch(self) -> None:
+        if self._membership.is_guest:
+            raise RemoteError(f"{self._name} is not in touch with its own cluster at the moment: try again")
+
+    async def _have_members_agree(self, node: str, payload: dict[str, Any]) -> None:
+        """Raises `RemoteError` with the first one that does not."""
+        for member in self._membership.reachable():
+            try:
+                request = payload | {"node": node}
+                await self._membership.requests.ask(member, "may join", request, timeout_s=LINK_TIMEOUT_S)
+            except (RemoteError, NoAnswerError) as error:
+                raise RemoteError(f"{member} does not agree: {error}") from None
 
     async def _asked_whether_one_may_join(self, _: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Another member is about to let somebody join."""

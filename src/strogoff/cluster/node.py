@@ -14,6 +14,8 @@ from typing import Any, Final
 from strogoff import _engine
 from strogoff._engine import PeerMessage, PeerRefused, PeerState, RetainedChanged, RoutesChanged, SessionsChanged
 from strogoff.cluster import reports
+from strogoff.cluster.guard.inventory import Inventory
+from strogoff.cluster.guard.survey import survey
 from strogoff.cluster.history import History
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, new_identity
 from strogoff.cluster.joining import Joining
@@ -75,7 +77,7 @@ class PeerView:
 
 
 class ClusterNode:
-    """One node. `client_state`: says what there is of clients on this node, in words; empty for nothing.
+    """One node. `internal`: what the broker and its plugins have for themselves, in words.
 
     `phase`: the one that the node is in. `removed`: called with the name of the member that says so when this node was
     taken out of the cluster while it was away. `start_again`: called, with the reason, when it has to. `looked`: called
@@ -88,7 +90,7 @@ class ClusterNode:
         name: str,
         *,
         terms: Terms,
-        client_state: Callable[[], str],
+        internal: Callable[[], Sequence[str]],
         phase: Callable[[], str],
         removed: Callable[[str], None],
         start_again: Callable[[str], None],
@@ -102,7 +104,8 @@ class ClusterNode:
         self._membership = Membership(engine, name, terms, self._followed)
         self.history = History(name, time.time)
         """What this node has seen of the cluster since its start."""
-        self.joining = Joining(engine, self._membership, client_state, self.history.joined)
+        self._internal = internal
+        self.joining = Joining(engine, self._membership, self.inventory, self.history.joined)
         self.removal = Removal(self._membership, removed)
         self._renewing = Renewing(self._membership, self.removal, start_again)
         self.certificates = LinkCertificates(engine, terms.listeners)
@@ -301,6 +304,11 @@ class ClusterNode:
     def identity(self) -> Identity:
         """Who this node is."""
         return self._membership.identity
+
+    async def inventory(self) -> Inventory:
+        """What this node holds that a cluster which it joins does not know."""
+        metadata = self.metadata if self.has_begun else None
+        return await survey(self._engine, metadata, self._name, self._internal)
 
     def show(self) -> list[MemberView]:
         """All members, by name."""

@@ -136,6 +136,10 @@ class PluginManager:
         """Handle events of the engine."""
         self.dispatcher.handle(events)
 
+    def own_subscriptions(self) -> list[str]:
+        """What plugins subscribe to from inside, in words."""
+        return self._node.own_subscriptions()
+
     def received(self, event: MessageEvent) -> None:
         """Hand a message to the plugin that subscribed to it."""
         self._node.received(event)

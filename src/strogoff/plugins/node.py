@@ -78,6 +78,14 @@ class PluginNode:
         self._subscribers.pop(subscriber, None)
         return self._engine.unsubscribe(subscriber, topic_filter, mountpoint=mountpoint)
 
+    def own_subscriptions(self) -> list[str]:
+        """What plugins subscribe to from inside, in words."""
+        return [
+            f"{name} subscribes to {topic_filter}"
+            for name, running in self._plugins.items()
+            for _, topic_filter in running.subscribers
+        ]
+
     def received(self, event: MessageEvent) -> None:
         """Hand a message over to the plugin that subscribed."""
         link = self._subscribers.get(event.subscriber)

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from strogoff._engine import PeerInfo
 from strogoff.admin.arguments import Call
+from strogoff.admin.commands.node import holdings_table
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
-from strogoff.cluster.joining import ClusterError
+from strogoff.cluster.joining import ClusterError, Outlook
 from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
 from strogoff.cluster.node import Link, MemberView, PeerView
 from strogoff.phases import Phase
@@ -46,19 +47,39 @@ async def show(broker: Broker, _call: Call) -> Result:
     "cluster join",
     "Join the cluster that a node belongs to.",
     description="""
-The command runs on the node that is to join, and ends when it belongs to the cluster and has its metadata. Only a node
-without sessions and retained messages of its own may join. If it is refused, nothing has changed on either side.
+The command runs on the node that is to join, and ends when it belongs to the cluster and has its metadata. A node that
+holds something of clients or administrators, which the cluster does not know, refuses, and says what and how to go on.
+If it is refused, nothing has changed on either side.
+--dry-run tells what this node holds, what a join would do with it, and what the other node says, and changes nothing.
 """,
     arguments=(Argument("discovery-node", "a node of the cluster, NAME@HOST or NAME@HOST:PORT", required=True),),
+    flags=(Flag("dry-run", "say what would come of it, and change nothing", kind=FlagKind.SWITCH),),
     is_lasting=True,
 )
 async def join(broker: Broker, call: Call) -> Result:
     """`Done` once the metadata of the cluster is here."""
+    target, joining = call.required("discovery-node"), broker.cluster.joining
     try:
-        await broker.cluster.joining.join(call.required("discovery-node"))
+        if call.switch("dry-run"):
+            return _outlook(broker.node_name, await joining.look(target))
+        await joining.join(target)
     except ClusterError as error:
         raise CommandError(str(error)) from None
     return Result.of(Text("Done"))
+
+
+def _outlook(node: str, outlook: Outlook) -> Result:
+    """What would come of a join."""
+    peer = outlook.peer
+    rows: list[tuple[Value, ...]] = [
+        ("reached", peer.is_reached),
+        ("cluster", peer.cluster),
+        ("members", ",".join(peer.members)),
+        ("version", peer.version),
+        ("would let it in", peer.is_reached and not peer.problem),
+        ("problem", outlook.problem or peer.problem),
+    ]
+    return Result.of(holdings_table(outlook.inventory), Table((peer.name, f"to {node}"), rows))
 
 
 @command(

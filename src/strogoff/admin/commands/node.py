@@ -7,11 +7,13 @@ from strogoff.admin.arguments import Call
 from strogoff.admin.registry import Flag, FlagKind, command
 from strogoff.admin.result import Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.guard.inventory import Inventory
+from strogoff.cluster.guard.policy import Policy, fate
 from strogoff.cluster.history import EVENTS_MAX
 from strogoff.observe.metrics import aggregated
 from strogoff.phases import PHASES, Phase
 
-__all__ = ["COMMANDS", "figures"]
+__all__ = ["COMMANDS", "figures", "holdings_table"]
 
 # What `node status` calls it -> the metric.
 _STATUS_METRICS = {
@@ -75,14 +77,17 @@ def _readiness(broker: Broker) -> Value:
 
 @command(
     "node history",
-    "Show what has happened to this node and its cluster since it was started.",
+    "Show what has happened to this node since it was started, and what it holds that a cluster would not know.",
     description=f"""
-Phases of this node, and what it has seen of the cluster: nodes that joined, left, or were removed while they could not
-be reached, and links that came and went, with the reason. Of the cluster the latest {EVENTS_MAX} events are kept.
+First table: phases of this node, and what it has seen of the cluster: nodes that joined, left, or were removed while
+they could not be reached, and links that came and went, with the reason. Of the cluster the latest {EVENTS_MAX} events
+are kept.
+Second table, of a node that is in no cluster with others: what it holds, how many of each kind with examples, and what
+'cluster join' would do with it by each policy.
 """,
 )
 async def history(broker: Broker, _call: Call) -> Result:
-    """A row for each event, in order of time."""
+    """A row for each event, in order of time; a row for each kind of things."""
     seen = broker.cluster.history
     events: list[tuple[float, tuple[Value, ...]]] = [
         (passage.entered_at, ("phase", broker.node_name, passage.phase.value)) for passage in broker.phases.passages
@@ -91,7 +96,24 @@ async def history(broker: Broker, _call: Call) -> Result:
     events.sort(key=lambda event: event[0])
     notes = [f"{seen.forgotten} earlier events of the cluster are not kept"] if seen.forgotten else []
     rows = [(_time(at), *event) for at, event in events]
-    return Result.of(Table(("time", "event", "node", "detail"), rows), notes=notes)
+    table = Table(("time", "event", "node", "detail"), rows)
+    if broker.cluster.others():
+        return Result.of(table, notes=notes)
+    return Result.of(table, holdings_table(await broker.cluster.inventory()), notes=notes)
+
+
+def holdings_table(inventory: Inventory) -> Table:
+    """What a node holds, and what becomes of it by each policy."""
+    rows: list[tuple[Value, ...]] = [
+        (
+            holding.kind.value,
+            holding.count,
+            holding.shown,
+            *(fate(holding.kind, policy) if holding.count else "" for policy in Policy),
+        )
+        for holding in inventory.holdings
+    ]
+    return Table(("holds", "number", "examples", *(policy.value for policy in Policy)), rows)
 
 
 @command(

@@ -24,6 +24,7 @@ _SUBCOMMANDS = {
     "start": "strogoff.cli.start",
     "ping": "strogoff.cli.ping",
     "wait": "strogoff.cli.wait",
+    "drain": "strogoff.cli.drain",
     "config": "strogoff.cli.config",
     "store": "strogoff.cli.store",
     "bench": "strogoff.cli.bench",

@@ -17,7 +17,7 @@ from strogoff.config import ConfigError
 if TYPE_CHECKING:
     from strogoff.cli.main import Subparsers
 
-__all__ = ["register"]
+__all__ = ["register", "seconds"]
 
 TIMEOUT_S: Final = 60.0
 LOOK_S: Final = 0.1
@@ -38,14 +38,15 @@ def register(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("--for", dest="aim", choices=AIMS, default="ready", help="what to wait for (ready)")
     parser.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT_S, metavar="SECONDS", help=f"how long at most ({TIMEOUT_S:g})"
+        "--timeout", type=seconds, default=TIMEOUT_S, metavar="SECONDS", help=f"how long at most ({TIMEOUT_S:g})"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the node's configuration (STROGOFF_CONFIG)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the node's data directory (./data)")
     parser.set_defaults(run=_run)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds on the command line. Raises what argparse tells the user."""
     try:
         value = float(text)
     except ValueError:

@@ -89,6 +89,19 @@ pub struct Identity {
     pub listener: Arc<str>,
 }
 
+/// The listener of those clients that are parts of the broker. No other has a name that begins so.
+pub const INTERNAL_LISTENER: &str = "$internal";
+/// How the client ids of parts of the broker begin, and nobody else's.
+pub const INTERNAL_CLIENT_ID: &str = "$bridge/";
+
+impl Identity {
+    /// Whether it is a part of the broker, which needs no leave for what it does and which no hook hears of.
+    #[inline]
+    pub fn is_internal(&self) -> bool {
+        self.listener.starts_with('$')
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

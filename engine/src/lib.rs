@@ -3,6 +3,7 @@
 //! This file only names the parts; `ARCHITECTURE.md` draws the map. Python sees [`python`], everything else is plain Rust.
 
 pub mod bench;
+pub mod bridge;
 pub mod broker;
 pub mod codec;
 pub mod hooks;

@@ -56,6 +56,7 @@ series! {
     NetsplitPublishRefused "netsplit_publish_refused" "Publishes refused or dropped because the cluster was not ready.";
     NetsplitSubscribeRefused "netsplit_subscribe_refused" "SUBSCRIBE packets refused because the cluster was not ready.";
     NetsplitUnsubscribeRefused "netsplit_unsubscribe_refused" "UNSUBSCRIBE packets refused because the cluster was not ready.";
+    BridgeLoop "bridge_loop_prevented" "Messages dropped because a bridge brought them back to where they had been.";
     ConnectionLifetime "connection_lifetime_expired" "Connections closed because of `max_connection_lifetime`.";
     Panic "internal_error" "Connections closed because of a bug in the broker.";
     ConnectionRateLimited "connection_rate_limited" "Connections that had to wait because of `max_connection_rate`.";

@@ -2,6 +2,8 @@
 //!
 //! Settings are read through an [`arc_swap::ArcSwap`] once a turn, so a change holds for what happens next without a lock.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::message::Millis;
@@ -120,6 +122,18 @@ impl<T: Field> Field for Option<T> {
     }
     fn write(&self) -> Value {
         self.as_ref().map_or(Value::None, T::write)
+    }
+}
+
+impl Field for Arc<str> {
+    fn read(value: &Value, (_, longest): (i64, i64)) -> Result<Self, String> {
+        match value {
+            Value::Text(text) if text.len() as u64 <= longest.unsigned_abs() => Ok(text.as_str().into()),
+            _ => Err(format!("a string of at most {longest} bytes")),
+        }
+    }
+    fn write(&self) -> Value {
+        Value::Text(self.to_string())
     }
 }
 
@@ -273,6 +287,8 @@ settings! {
     event_queue_bytes: usize = 268_435_456, 4_096, i64::MAX, "event_queue_bytes";
     /// Requests that may wait for a verdict.
     max_pending_hooks: usize = 100_000, 1, 100_000_000, "max_pending_hooks";
+    /// What messages that a bridge takes elsewhere are marked with; empty: they are not.
+    bridge_mark: Arc<str> = Arc::from(""), 0, 128, "bridge_mark";
     /// Threads that check passwords whose hashes are slow on purpose.
     password_check_threads: usize = 1, 1, 64, "password_check_threads";
     /// Slow password checks that may wait; beyond that clients are refused as long as the server is busy.

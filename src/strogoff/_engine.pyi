@@ -37,6 +37,10 @@ __all__ = [
     "AccessList",
     "AuthRequest",
     "Bench",
+    "Bridge",
+    "BridgeEvent",
+    "BridgeStatus",
+    "BridgeTls",
     "ClaimRequest",
     "ClusterListenerInfo",
     "DeliverMessage",
@@ -73,6 +77,7 @@ __all__ = [
     "TlsConfig",
     "UnsubscribeRequest",
     "Verdict",
+    "bridge_forwards",
     "check_store",
     "compact_store",
     "hash_password",
@@ -95,6 +100,7 @@ Event: TypeAlias = (
     | SubscriptionEvent
     | MessageEvent
     | LogEvent
+    | BridgeEvent
 )
 
 PeerEvent: TypeAlias = PeerMessage | PeerState | PeerRefused | RetainedChanged | RoutesChanged | SessionsChanged
@@ -175,6 +181,34 @@ class Engine:
 
     def close_listener(self, name: str, *, kill_sessions: bool = False) -> bool:
         """Stop listening at once; with `kill_sessions` also end the connections that came through it. False: no such name."""
+
+    def open_bridge(
+        self,
+        name: str,
+        *,
+        mountpoint: str = "",
+        lasts: bool = False,
+        queue_max: int = 1_000,
+        window: int = 100,
+        out: Sequence[BridgeSubscription] = (),
+        incoming: Sequence[BridgeSubscription] = (),
+        subscribes: bool = True,
+        stale: Sequence[str] = (),
+        own_mark: str,
+        remote_mark: str,
+    ) -> Bridge:
+        """Start a bridge, which has a session on this node (`$bridge/NAME`) from then on, and is not connected elsewhere.
+
+        `lasts`: whether the session does, with what waits in it. `queue_max`: messages that wait there, -1 for no limit.
+        `window`: messages of QoS 1 and 2 under way to the other broker. `out`: subscriptions on this node. `subscribes`: False
+        for a bridge that only brings away what its session has. `stale`: filters to unsubscribe there. `own_mark`: of this
+        broker; `remote_mark`: of the other one, unless it says another one: messages that have one of them were there.
+
+        Raises `ValueError` for marks of the wrong size, `OSError` when there is no thread or socket for it.
+        """
+
+    def bridge_sessions(self) -> list[SessionInfo]:
+        """The sessions of bridges, also of those that are not open. No other query tells of them."""
 
     def set_listener_tls(self, name: str, tls: TlsConfig) -> bool:
         """Use another configuration for new connections; those that are there live on. False: no such name.
@@ -1095,6 +1129,114 @@ class LogEvent:
     fields: dict[str, str]
 
 # -- answers to queries ----------------------------------------------------------------------------------------------
+
+BridgeRule: TypeAlias = tuple[str, str, str, int, bool]
+"""Prefix that is left out, prefix that is put there, pattern behind them, QoS, whether RETAIN is kept."""
+
+BridgeSubscription: TypeAlias = tuple[int, str, bool, int, bool, Sequence[BridgeRule]]
+"""Identifier from 1, filter as in SUBSCRIBE, whether it is one of a group, QoS, Retain As Published, its rules."""
+
+@final
+class BridgeTls:
+    """TLS of a bridge's connection. What is read is PEM."""
+
+    def __init__(
+        self,
+        *,
+        ca: bytes | None,
+        certificates: bytes | None = None,
+        key: bytes | None = None,
+        depth: int = 1,
+        versions: Collection[str] | None = None,
+    ) -> None:
+        """`ca`: authorities of the other broker's certificate, None to take any certificate, for any name.
+
+        `certificates` and `key`: shown to a broker that asks for a certificate; both or none. `depth`: intermediate
+        certificates. Raises `ValueError` that begins with the key whose file is wrong.
+        """
+
+@final
+class BridgeStatus:
+    """What a bridge has counted since it was opened. `state`: away, connecting or connected.
+
+    `published_out`, `published_in`: messages by QoS. `buffered`: messages for the other broker that it has not
+    acknowledged. `dropped`: those that a full buffer had no room for. `looped`: not passed on since they had been there
+    before. `refused`: not taken by the side that they were for. `expired`, `too_large`: not passed on for that.
+    """
+
+    state: str
+    published_out: tuple[int, int, int]
+    published_in: tuple[int, int, int]
+    buffered: int
+    dropped: int
+    looped: int
+    refused: int
+    expired: int
+    too_large: int
+
+@final
+class BridgeEvent:
+    """What happened to a bridge. `kind`: connected; ended (the connection to the other broker, or the attempt to make one);
+    failed (the bridge's connection to this node, after which it has to be opened anew). `reason`: why, for the last two.
+    """
+
+    name: str
+    kind: str
+    reason: str
+
+@final
+class Bridge:
+    """A bridge that runs: a thread with a session on this node, and at times a connection to another broker."""
+
+    def connect(
+        self,
+        address: str,
+        port: int,
+        *,
+        version: int,
+        client_id: str,
+        private: bool = False,
+        clean: bool = False,
+        keep_alive: int = 60,
+        username: str | None = None,
+        password: str | None = None,
+        session_expiry: int = 0xFFFF_FFFF,
+        receive_maximum: int = 1_000,
+        window: int = 100,
+        tls: BridgeTls | None = None,
+        server_name: str | None = None,
+        websocket: tuple[str, str] | None = None,
+        timeout_ms: int = 10_000,
+    ) -> None:
+        """Make one attempt to connect, after ending what connection there is. Its outcome is a `BridgeEvent`.
+
+        `address`: an IP address. `version`: 3, 4 or 5. `private`: say that it is a bridge, in 3.1 and 3.1.1. `server_name`:
+        that the certificate has to be for, the address if None. `websocket`: host and path of the request. `timeout_ms`: until
+        the other broker has accepted. Raises `ValueError` that names the argument.
+        """
+
+    def disconnect(self) -> None:
+        """End the connection to the other broker in good order. There is no event for that."""
+
+    def close(self) -> None:
+        """End both connections in good order, and the thread. What waits in a session that lasts stays there."""
+
+    def status(self) -> BridgeStatus:
+        """What is counted."""
+
+def bridge_forwards(
+    subscriptions: Sequence[BridgeSubscription],
+    topic: str,
+    *,
+    out: bool,
+    qos: int,
+    retain: bool,
+    through: Sequence[int] = (),
+) -> list[tuple[str, int, bool]]:
+    """Topic, QoS and RETAIN of what a bridge publishes on the other side for a message.
+
+    `through`: the identifiers of the subscriptions that this copy came through; none where the sender does not tell.
+    """
 
 @final
 class ListenerInfo:

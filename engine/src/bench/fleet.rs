@@ -14,12 +14,13 @@ use mio::{Events, Poll, Token};
 use super::clock::{self, MILLISECOND, Nanos, SECOND};
 use super::control::Control;
 use super::histogram::Histogram;
+use super::layers::layers;
 use super::link::{Link, Phase, ReadStep, SentAt};
 use super::options::Options;
 use super::target::Target;
-use super::wire::Layers;
 use crate::codec::{Publish, QoS, ReasonCode, SubscribeOptions};
 use crate::protocol::client::{Client, Event, Received};
+use crate::transport::outgoing::Layers;
 
 /// Why a run ends before its work is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Fleet {
     pub fn new(options: &Options, links: Vec<Link>, control: Arc<Control>) -> Result<Self, Cut> {
         let place = |error: io::Error| Cut::Failed(format!("{}:{}: {error}", options.host, options.port));
         let target = Target::resolve(&options.host, options.port, links.len()).map_err(place)?;
-        let layers = Layers::of(options).map_err(Cut::Failed)?;
+        let layers = layers(options).map_err(Cut::Failed)?;
         let poll = Poll::new().map_err(|error| Cut::Failed(format!("cannot watch sockets: {error}")))?;
         let deadline = control.started_at() + options.max_time;
         Ok(Self {

@@ -7,9 +7,9 @@ use mio::{Interest, Registry, Token};
 
 use super::clock::Nanos;
 use super::target::Target;
-use super::wire::{Layers, Wire};
 use crate::codec::{ProtocolVersion, QoS};
 use crate::protocol::client::{Client, ClientSettings, Kept};
+use crate::transport::outgoing::{Layers, Wire};
 
 /// What is kept of a message that is not acknowledged: when it was sent.
 #[derive(Debug, Clone, Copy)]

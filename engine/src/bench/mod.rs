@@ -21,6 +21,7 @@ mod control;
 mod figures;
 mod fleet;
 mod histogram;
+mod layers;
 mod link;
 mod offline;
 mod options;
@@ -36,7 +37,6 @@ mod storm;
 mod target;
 mod tracker;
 mod traffic;
-mod wire;
 
 #[cfg(test)]
 mod tests;

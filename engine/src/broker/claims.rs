@@ -164,7 +164,7 @@ impl Node {
     /// session.
     pub fn claims_since(&self, stamp: u64) -> Vec<(SessionRef, u64, bool)> {
         let mut claims = Vec::new();
-        for session in self.registry.all() {
+        for session in self.registry.all().into_iter().filter(|session| !session.is_internal()) {
             let claim = session.lock().link.as_ref().map(|link| (link.claimed_at, link.is_clean));
             let claim = claim.filter(|(claimed_at, _)| *claimed_at >= stamp);
             claims.extend(claim.map(|(claimed_at, is_clean)| (session, claimed_at, is_clean)));

@@ -37,6 +37,17 @@ impl Level {
     }
 }
 
+/// What happened to a bridge.
+#[derive(Clone, Debug)]
+pub enum BridgeNews {
+    /// The other broker has accepted the connection.
+    Connected,
+    /// The connection to the other broker, or the attempt to make one, is over; a sentence why.
+    Ended(String),
+    /// This node has ended the connection that the bridge has with it; a sentence why.
+    Failed(String),
+}
+
 /// A request or a notification for Python. Properties are encoded for MQTT 5 as on the wire.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -147,6 +158,13 @@ pub enum Event {
         /// Why it was dropped.
         reason: &'static str,
     },
+    /// Something happened to a bridge.
+    Bridge {
+        /// Its name.
+        name: String,
+        /// What.
+        news: BridgeNews,
+    },
     /// For the operator.
     Log {
         /// How bad.
@@ -168,7 +186,8 @@ impl Event {
             | Self::Unsubscribe { .. }
             | Self::Deliver { .. }
             | Self::Auth { .. }
-            | Self::Claim { .. } => true,
+            | Self::Claim { .. }
+            | Self::Bridge { .. } => true,
             Self::Message { hook, .. } => hook.is_none(),
             Self::Session { .. } | Self::Subscription { .. } | Self::Log { .. } => false,
         }

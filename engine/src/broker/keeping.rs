@@ -68,7 +68,7 @@ impl Node {
 
     /// A session that lasts has come, has changed, or has ended.
     fn note_kept_session(&self, state: &SessionState) {
-        if self.kept_sessions.is_watched() {
+        if self.kept_sessions.is_watched() && !state.session.identity.is_internal() {
             self.kept_sessions.note(SubscriberId::of(&state.session.identity));
         }
     }

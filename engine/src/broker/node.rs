@@ -280,6 +280,9 @@ impl Node {
     /// Queues what happened to messages of a session.
     pub fn emit_notices(&self, cx: &mut Context, identity: &Identity) {
         let notices = std::mem::take(&mut cx.notices);
+        if identity.is_internal() {
+            return;
+        }
         for notice in notices {
             let event = Event::Message {
                 hook: Some(notice.hook),
@@ -303,7 +306,7 @@ impl Node {
         peer: Option<Peer>,
         reason: &dyn std::fmt::Display,
     ) {
-        if cx.hooks.contains(hook) {
+        if cx.hooks.contains(hook) && !identity.is_internal() {
             self.emit(cx, Event::Session { hook, identity: identity.clone(), peer, reason: reason.to_string() });
         }
     }
@@ -399,7 +402,7 @@ impl Node {
         promise: Promise,
     ) -> Noted {
         let mut outgoing = Outgoing { publication, message: None, place: Place::NONE };
-        let told = cx.hooks.contains(Hooks::ON_PUBLISH).then(|| outgoing.keep());
+        let told = (cx.hooks.contains(Hooks::ON_PUBLISH) && !publisher.is_internal()).then(|| outgoing.keep());
         let noted = batch.add(self, cx, input, &publisher.mountpoint, outgoing, promise);
         if let Noted::Taken { .. } = noted
             && let Some(message) = told

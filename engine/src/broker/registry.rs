@@ -82,6 +82,9 @@ impl Registry {
         let mut counts = (0, 0);
         for shard in &self.shards {
             for session in shard.lock().values() {
+                if session.is_internal() {
+                    continue;
+                }
                 if session.is_online() { counts.0 += 1 } else { counts.1 += 1 }
             }
         }
@@ -96,7 +99,7 @@ impl Registry {
             page.extend(
                 shard
                     .iter()
-                    .filter(|(id, _)| after.is_none_or(|after| *id > after))
+                    .filter(|(id, session)| !session.is_internal() && after.is_none_or(|after| *id > after))
                     .map(|(_, session)| session.clone()),
             );
             if page.len() > limit.saturating_mul(4) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::hooks::INTERNAL_CLIENT_ID;
 use crate::message::Millis;
 use crate::peer::PeerLink;
 use crate::protocol::{Context, Session, Will};
@@ -227,6 +228,11 @@ impl SessionRef {
     /// The session that has the subscriptions, where this one only shares them.
     pub fn main(&self) -> Option<&Self> {
         self.0.main.as_ref()
+    }
+
+    /// Whether a part of the broker is its client, which is no concern of those who ask for clients.
+    pub fn is_internal(&self) -> bool {
+        self.0.subscriber_id.client_id.starts_with(INTERNAL_CLIENT_ID)
     }
 
     /// Whether a shared group may choose this session: its queue is not full.

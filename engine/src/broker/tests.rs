@@ -17,7 +17,8 @@ use crate::hooks::{Hooks, Identity};
 use crate::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use crate::protocol::connect::{Admission, Registration, admit};
 use crate::protocol::{
-    Connection, Context, Ending, Expiry, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step, Unreleased,
+    Connection, Context, Ending, Expiry, Host, Outgoing, Question, Routed, SLICES_MAX, Session, SessionLimits, Step,
+    Unreleased,
 };
 use crate::routing::SubscriptionOptions;
 use crate::settings::Settings;
@@ -82,6 +83,7 @@ fn registration(settings: &Settings) -> Registration {
         allow_anonymous: Some(true),
         listener: "tcp.test".into(),
         access: Arc::default(),
+        limits: SessionLimits::default(),
     };
     let mut properties = Properties::new();
     properties.session_expiry = Some(u32::MAX);

@@ -112,6 +112,13 @@ impl Worker {
         colleague.send(Mail::Listen { state, socket, generation });
     }
 
+    /// Takes a socket whose other end a part of the broker has.
+    pub(super) fn adopt(&mut self, state: Arc<ListenerState>, socket: mio::net::TcpStream) {
+        if !self.is_stopping && state.enter() {
+            self.open(socket, Peer::Local, state);
+        }
+    }
+
     fn open(&mut self, mut socket: mio::net::TcpStream, peer: Peer, listener: Arc<ListenerState>) {
         self.cx.tally.add(Counter::SocketOpen, 1);
         listener.total.fetch_add(1, Ordering::Relaxed);

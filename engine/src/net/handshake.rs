@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use crate::broker::events::{Event, RegisterRequest};
 use crate::broker::{Link, SubscriberId};
 use crate::codec::{self, Auth, Connect, FrameStep, Packet, Properties, ProtocolVersion, ReasonCode, next_frame};
-use crate::hooks::Hooks;
+use crate::hooks::{Hooks, INTERNAL_CLIENT_ID};
 use crate::message::{Message, Millis, NEVER, Publication};
 use crate::metrics::{Counter, Reasoned, Versioned};
 use crate::policy::{Decider, Subject};
@@ -71,7 +71,9 @@ impl Worker {
             }
             Err(refusal) => return self.refuse(key, &refusal, Told::default()),
         };
-        if let Some(why) = self.cx.barred(|settings| settings.allow_register_during_netsplit) {
+        if let Some(why) = self.cx.barred(|settings| settings.allow_register_during_netsplit)
+            && !registration.identity.is_internal()
+        {
             self.cx.tally.add(Counter::NetsplitConnectRefused, 1);
             let refusal = refusal_of(&registration, ReasonCode::SERVER_UNAVAILABLE, "the cluster is not ready");
             return self.refuse(key, &refusal, Told { reason_string: Some(&why), ..Told::default() });
@@ -278,8 +280,14 @@ impl Worker {
             let detail = "the client's Maximum Packet Size is too small for a CONNACK";
             return Step::Close(Ending::broken(ReasonCode::PACKET_TOO_LARGE, detail));
         }
+        let is_internal = registration.identity.is_internal();
+        if !is_internal && registration.identity.client_id.starts_with(INTERNAL_CLIENT_ID) {
+            let detail = "a plugin gave it a client id that only parts of the broker have";
+            let refusal = refusal_of(&registration, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail);
+            return self.refuse(key, &refusal, Told::default());
+        }
         registration.stamp = self.node.stamp(self.cx.now);
-        if !self.node.are_claims_asked() || self.cx.settings.allow_multiple_sessions {
+        if is_internal || !self.node.are_claims_asked() || self.cx.settings.allow_multiple_sessions {
             return self.let_in(key, &registration);
         }
         let (id, stamp) = (SubscriberId::of(&registration.identity), registration.stamp);

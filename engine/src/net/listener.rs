@@ -1,13 +1,17 @@
 //! Listeners: where clients come in and on what terms.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::hooks::INTERNAL_LISTENER;
 use crate::message::Millis;
+use crate::policy::{AccessCell, Decider};
+use crate::protocol::SessionLimits;
 use crate::protocol::connect::Admission;
 use crate::transport::tls::TlsConfig;
 use crate::transport::websocket::upgrade::UpgradeLimits;
@@ -140,6 +144,47 @@ impl ListenerState {
             is_open: AtomicBool::new(true),
             generation: AtomicU64::new(0),
             doorstop: Mutex::new(Some(doorstop)),
+            active: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// No listener at all, but the terms of a part of the broker. `limits`: what its session has in place of the settings.
+    pub fn internal(mountpoint: &str, limits: SessionLimits) -> Self {
+        let access = Arc::new(AccessCell::default());
+        access.set([Decider::Open; 3]);
+        let options = ListenerOptions {
+            name: INTERNAL_LISTENER.into(),
+            kind: Kind::Tcp,
+            admission: Admission {
+                mountpoint: mountpoint.into(),
+                protocol_versions: vec![5],
+                allow_anonymous: Some(true),
+                listener: INTERNAL_LISTENER.into(),
+                access,
+                limits,
+            },
+            connections_max: None,
+            connection_rate: None,
+            lifetime_ms: 0,
+            identity_is_username: false,
+            tls_handshake_ms: 0,
+            expects_proxy_header: false,
+            proxy_name_is_username: false,
+            forwarded: None,
+            frame_size_max: 0,
+            upgrade: UpgradeLimits { request_line: 0, header_value: 0 },
+        };
+        Self {
+            id: 0,
+            rate: None,
+            options,
+            address: Address::Path(PathBuf::new()),
+            tls: ArcSwapOption::empty(),
+            is_open: AtomicBool::new(true),
+            generation: AtomicU64::new(0),
+            doorstop: Mutex::new(None),
             active: AtomicUsize::new(0),
             total: AtomicU64::new(0),
             failed: AtomicU64::new(0),

@@ -50,6 +50,13 @@ pub enum Mail {
         /// Of which time of the listener it is.
         generation: u64,
     },
+    /// Take this socket for an accepted connection: a part of the broker is at its other end.
+    Adopt {
+        /// The listener that it counts for.
+        state: Arc<ListenerState>,
+        /// The socket.
+        socket: mio::net::TcpStream,
+    },
     /// Accept no more; end the connections too if asked.
     Unlisten {
         /// The listener.
@@ -199,6 +206,14 @@ impl Workers {
     pub fn listen(&self, state: &Arc<ListenerState>, socket: Acceptor) {
         let generation = state.generation.load(Ordering::Acquire);
         self.mailboxes[0].send(Mail::Listen { state: Arc::clone(state), socket, generation });
+    }
+
+    /// Has the worker with the fewest connections take a socket for an accepted connection.
+    pub fn adopt(&self, state: Arc<ListenerState>, socket: mio::net::TcpStream) {
+        let fewest = self.mailboxes.iter().min_by_key(|mailbox| mailbox.connections.load(Ordering::Relaxed));
+        if let Some(mailbox) = fewest {
+            mailbox.send(Mail::Adopt { state, socket });
+        }
     }
 
     /// Stops accepting.

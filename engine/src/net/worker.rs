@@ -346,6 +346,7 @@ impl Worker {
     fn read_mail(&mut self) {
         for mail in self.mailbox.take() {
             match mail {
+                Mail::Adopt { state, socket } => self.adopt(state, socket),
                 Mail::Listen { state, socket, generation } => self.listen(state, socket, generation),
                 Mail::Unlisten { listener_id, kill_sessions } => self.unlisten(listener_id, kill_sessions),
                 Mail::Verdicts(verdicts) => {

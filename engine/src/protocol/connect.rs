@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::bridge;
 use crate::codec::{ConnAck, Connect, PacketType, Properties, ProtocolVersion, ReasonCode, UserProperties};
-use crate::hooks::Identity;
+use crate::hooks::{INTERNAL_CLIENT_ID, INTERNAL_LISTENER, Identity};
 use crate::message::{Head, Message, NEVER, Publication};
 use crate::metrics::Reasoned;
 use crate::policy::AccessCell;
@@ -26,6 +27,15 @@ pub struct Admission {
     pub listener: Arc<str>,
     /// Who decides about its clients.
     pub access: Arc<AccessCell>,
+    /// What its clients have in place of the settings.
+    pub limits: SessionLimits,
+}
+
+impl Admission {
+    /// Whether those who connect are parts of the broker.
+    fn is_internal(&self) -> bool {
+        &*self.listener == INTERNAL_LISTENER
+    }
 }
 
 /// A CONNECT that cannot be accepted, and the CONNACK to answer it with.
@@ -50,6 +60,8 @@ pub struct Registration {
     pub identity: Identity,
     /// The broker made up the client id.
     pub is_assigned: bool,
+    /// It says that it is the bridge of another broker (levels 131 and 132): it wants nothing back, and RETAIN as published.
+    pub is_bridge: bool,
     /// Password.
     pub password: Option<Vec<u8>>,
     /// Begin with an empty session.
@@ -122,7 +134,10 @@ pub fn admit(
         let detail = "an empty client id needs MQTT 5, or 3.1.1 with a clean session";
         return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail));
     }
-    if connect.client_id.len() > settings.max_client_id_size {
+    if !admission.is_internal() && connect.client_id.starts_with(INTERNAL_CLIENT_ID) {
+        return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, "a client id that only parts of the broker have"));
+    }
+    if connect.client_id.len() > settings.max_client_id_size && !admission.is_internal() {
         return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, "a client id longer than max_client_id_size"));
     }
     let will = connect.will.as_ref().map(|will| keep_will(will, settings, version)).transpose().map_err(|reason| {
@@ -141,6 +156,7 @@ pub fn admit(
             listener: admission.listener.clone(),
         },
         is_assigned,
+        is_bridge: connect.bridge,
         password: connect.password.map(<[u8]>::to_vec),
         clean_start: connect.clean_start,
         keep_alive: connect.keep_alive,
@@ -160,10 +176,20 @@ pub fn admit(
         properties: properties.encoded(),
         will,
         access: admission.access.clone(),
-        limits: SessionLimits::default(),
-        additions: Additions::default(),
+        limits: admission.limits.clone(),
+        additions: additions_for(connect, settings),
         stamp: 0,
     })
+}
+
+/// A bridge hears the mark of this broker, so that messages do not go round in circles.
+fn additions_for(connect: &Connect<'_>, settings: &Settings) -> Additions {
+    let mut additions = Additions::default();
+    let is_asked = connect.properties.user_properties.into_iter().any(|(name, _)| name == bridge::CLUSTER);
+    if is_asked && !settings.bridge_mark.is_empty() {
+        additions.user_properties = bridge::user_property(bridge::CLUSTER, &settings.bridge_mark);
+    }
+    additions
 }
 
 /// [MQTT-3.1.3-6] of both versions; 3.1 wants a client id of at least one character.
@@ -234,7 +260,7 @@ impl Registration {
             self.limits = (**limits).clone();
         }
         if let Some(encoded) = &verdict.user_properties {
-            self.additions.user_properties.clone_from(encoded);
+            self.additions.user_properties.extend_from_slice(encoded);
         }
         self.additions.response_information.clone_from(&verdict.response_information);
     }

@@ -46,6 +46,8 @@ pub enum Waiting {
 pub struct Connection {
     /// MQTT version.
     pub version: ProtocolVersion,
+    /// It is the bridge of another broker, in 3.1 or 3.1.1.
+    pub is_bridge: bool,
     /// What waits to be written.
     pub output: Output,
     /// Seconds, 0: none. What the broker enforces, which is Server Keep Alive where it announced one.
@@ -110,6 +112,7 @@ impl Connection {
         };
         Self {
             version: registration.version,
+            is_bridge: registration.is_bridge,
             output: Output::default(),
             keep_alive: registration.enforced_keep_alive,
             window_limit,

@@ -161,6 +161,7 @@ impl Session {
         match self.pending.push(queued, queue_type, limit, cx.settings.queue_limit_bytes()) {
             Full::No => Delivered::Queued,
             Full::Dropped(dropped) => {
+                self.dropped += dropped.len() as u64;
                 for dropped in dropped {
                     drop_queued(cx, dropped, "queue_full");
                 }
@@ -177,7 +178,7 @@ impl Session {
         if self.rewritings.is_some() && !self.send_rewritten(cx) {
             return;
         }
-        if cx.hooks.contains(Hooks::ON_DELIVER) {
+        if cx.hooks.contains(Hooks::ON_DELIVER) && !self.identity.is_internal() {
             // The rest has to be asked about first.
             return;
         }

@@ -1,5 +1,6 @@
 //! PUBLISH from a connected client.
 
+use crate::bridge::is_marked;
 use crate::codec::text::topic_levels;
 use crate::codec::{ProtocolVersion, Publish, ReasonCode};
 use crate::hooks::Identity;
@@ -56,6 +57,13 @@ impl Session {
         }
         if qos == 2 && !self.received.insert(publish.packet_id) && self.received.in_doubt(publish.packet_id).is_none() {
             // A repeat: the message went on when it first came [MQTT-4.3.3-10].
+            self.acknowledge(cx, publish.packet_id, qos, ReasonCode::SUCCESS, None);
+            return throttle.map_or(Step::Continue, |ms| throttled(cx, ms));
+        }
+        let mark = &cx.settings.bridge_mark;
+        if !mark.is_empty() && !self.identity.is_internal() && is_marked(publish.properties.raw, &[mark]) {
+            // It was here before: a bridge has brought it back.
+            cx.tally.add(Counter::BridgeLoop, 1);
             self.acknowledge(cx, publish.packet_id, qos, ReasonCode::SUCCESS, None);
             return throttle.map_or(Step::Continue, |ms| throttled(cx, ms));
         }
@@ -131,7 +139,9 @@ impl Session {
         (packet_id, qos): (u16, u8),
         throttle: Option<Millis>,
     ) -> Step {
-        if let Some(why) = cx.barred(|settings| settings.allow_publish_during_netsplit) {
+        if let Some(why) = cx.barred(|settings| settings.allow_publish_during_netsplit)
+            && !self.identity.is_internal()
+        {
             return self.bar_publish(cx, packet_id, qos, &why, throttle);
         }
         let unreleased = (qos == 2 && self.is_kept()).then(|| {

@@ -43,13 +43,14 @@ impl Session {
     /// Whether messages have to go through the queue, since Python may change them or those before them.
     #[inline]
     pub(super) fn is_rewritten(&self, cx: &Context) -> bool {
-        self.rewritings.is_some() || cx.hooks.contains(Hooks::ON_DELIVER)
+        self.rewritings.is_some() || (cx.hooks.contains(Hooks::ON_DELIVER) && !self.identity.is_internal())
     }
 
     /// Takes out messages to ask about, if it is time to: a client is there, none are asked about, and what was asked about
     /// before is sent. `ticket`: of the question that follows.
     pub fn take_for_rewriting(&mut self, cx: &mut Context, ticket: u64) -> Option<Vec<(Message, u8, bool)>> {
         let is_due = cx.hooks.contains(Hooks::ON_DELIVER)
+            && !self.identity.is_internal()
             && !self.pending.is_empty()
             && self.connection.is_some()
             && self.resend.0.is_empty()

@@ -102,6 +102,8 @@ pub struct Session {
     pub connection: Option<Box<Connection>>,
     /// The will of the connection.
     pub will: Option<Box<Will>>,
+    /// Messages that a full queue had no room for.
+    pub dropped: u64,
     /// When the session began.
     pub started_at: SystemTime,
     /// When the connection began.
@@ -129,6 +131,7 @@ impl Session {
             received: ReceivedIds::default(),
             connection: None,
             will: None,
+            dropped: 0,
             started_at: SystemTime::now(),
             connected_at: None,
             resend: Resend::default(),

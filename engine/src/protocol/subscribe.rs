@@ -38,7 +38,9 @@ impl Granted {
 impl Session {
     pub(super) fn on_subscribe<H: Host>(&mut self, cx: &mut Context, host: &mut H, subscribe: &Subscribe<'_>) -> Step {
         cx.tally.add_versioned(Versioned::SubscribeReceived, self.is_v5(), 1);
-        if let Some(why) = cx.barred(|settings| settings.allow_subscribe_during_netsplit) {
+        if let Some(why) = cx.barred(|settings| settings.allow_subscribe_during_netsplit)
+            && !self.identity.is_internal()
+        {
             cx.tally.add(Counter::NetsplitSubscribeRefused, 1);
             let told = Told { reason_string: Some(&why), ..Told::default() };
             let refused = |_| Granted::refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
@@ -180,10 +182,12 @@ impl Session {
         if is_new && limit > 0 && self.subscriptions.len() >= limit {
             return Granted::refused(ReasonCode::QUOTA_EXCEEDED);
         }
+        // 3.x cannot say what a bridge needs; brokers agree on this.
+        let is_bridge = group.is_none() && self.connection.as_ref().is_some_and(|connection| connection.is_bridge);
         let granted = SubscriptionOptions {
             qos: code,
-            no_local: options.no_local,
-            retain_as_published: options.retain_as_published,
+            no_local: options.no_local || is_bridge,
+            retain_as_published: options.retain_as_published || is_bridge,
             identifier,
         };
         self.subscriptions.insert(filter.into(), granted);
@@ -237,7 +241,9 @@ impl Session {
         unsubscribe: &Unsubscribe<'_>,
     ) -> Step {
         cx.tally.add_versioned(Versioned::UnsubscribeReceived, self.is_v5(), 1);
-        if let Some(why) = cx.barred(|settings| settings.allow_unsubscribe_during_netsplit) {
+        if let Some(why) = cx.barred(|settings| settings.allow_unsubscribe_during_netsplit)
+            && !self.identity.is_internal()
+        {
             cx.tally.add(Counter::NetsplitUnsubscribeRefused, 1);
             let reason = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
             if !self.is_v5() {

@@ -97,7 +97,7 @@ impl Engine {
         count
     }
 
-    fn running_workers(&self) -> PyResult<&Workers> {
+    pub(super) fn running_workers(&self) -> PyResult<&Workers> {
         let is_running = |workers: &&Workers| !workers.are_stopped();
         let stopped = || PyRuntimeError::new_err("the engine is not started, or was stopped");
         self.workers.get().filter(is_running).ok_or_else(stopped)

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::broker::events::Event;
+use crate::broker::events::{BridgeNews, Event};
 use crate::hooks::Identity;
 
+use super::bridges::BridgeEvent;
 use super::claims::ClaimRequest;
 use super::{properties, requests};
 
@@ -145,6 +146,14 @@ fn notification_to_python(py: Python<'_>, event: Event) -> PyResult<Py<PyAny>> {
                 reason: reason.to_owned(),
             };
             Py::new(py, event)?.into_any()
+        }
+        Event::Bridge { name, news } => {
+            let (kind, reason) = match news {
+                BridgeNews::Connected => ("connected", String::new()),
+                BridgeNews::Ended(reason) => ("ended", reason),
+                BridgeNews::Failed(reason) => ("failed", reason),
+            };
+            Py::new(py, BridgeEvent { name, kind: kind.to_owned(), reason })?.into_any()
         }
         Event::Log { level, message, fields } => {
             let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

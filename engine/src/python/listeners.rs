@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyIterator};
 
 use crate::net::{Address, Forwarded, Kind, ListenerOptions, ListenerState, SocketOptions, Workers, bind};
 use crate::policy::AccessCell;
+use crate::protocol::SessionLimits;
 use crate::protocol::connect::Admission;
 use crate::transport::tls::TlsConfig as Tls;
 use crate::transport::websocket::upgrade::UpgradeLimits;
@@ -98,6 +99,11 @@ impl Wanted {
     ) -> PyResult<Self> {
         let kind = Kind::by_name(kind)
             .ok_or_else(|| PyValueError::new_err(format!("kind: expected tcp, ssl, ws or wss, got {kind:?}")))?;
+        if name.starts_with('$') {
+            return Err(PyValueError::new_err(format!(
+                "name: {name:?} begins with $, as only parts of the broker may"
+            )));
+        }
         let address = read_address(kind, address, port)?;
         let keywords = Keywords::of(keywords, py)?;
         let tls = read_tls(kind, &keywords)?;
@@ -115,6 +121,7 @@ impl Wanted {
                 allow_anonymous: keywords.take_optional("allow_anonymous", None)?,
                 listener: name.into(),
                 access,
+                limits: SessionLimits::default(),
             },
             connections_max: keywords.take_optional("max_connections", Some(10_000))?,
             connection_rate: keywords

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod bench;
+mod bridges;
 mod claims;
 mod cluster;
 mod engine;
@@ -48,6 +49,11 @@ pub fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<events::SubscriptionEvent>()?;
     module.add_class::<events::MessageEvent>()?;
     module.add_class::<events::LogEvent>()?;
+    module.add_class::<bridges::Bridge>()?;
+    module.add_class::<bridges::BridgeEvent>()?;
+    module.add_class::<bridges::BridgeStatus>()?;
+    module.add_class::<bridges::BridgeTls>()?;
+    module.add_function(wrap_pyfunction!(bridges::bridge_forwards, module)?)?;
     module.add_class::<records::ListenerInfo>()?;
     module.add_class::<records::SessionInfo>()?;
     module.add_class::<records::SubscriptionInfo>()?;

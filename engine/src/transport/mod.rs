@@ -7,6 +7,7 @@
 //! What a layer has taken counts as written. It holds a bounded number of bytes that the socket did not take; until these
 //! are out ([`Transport::flush`]) the connection counts as blocked.
 
+pub mod outgoing;
 pub mod proxy;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What a client asks for in its CONNECT, and what the server grants in its CONNACK.
 
-use crate::codec::{ConnAck, Connect, PACKET_SIZE_MAX, Properties, ProtocolVersion, QoS, Will};
+use crate::codec::{ConnAck, Connect, PACKET_SIZE_MAX, Properties, ProtocolVersion, QoS, UserProperties, Will};
 
 /// Who acknowledges the messages that the server delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +56,8 @@ pub struct ClientSettings {
     pub packet_size_max: u32,
     /// Who acknowledges.
     pub acknowledge: Acknowledge,
+    /// Version 5: user properties of the CONNECT.
+    pub user_properties: &'static [(&'static str, &'static str)],
 }
 
 impl Default for ClientSettings {
@@ -74,6 +76,7 @@ impl Default for ClientSettings {
             send_window: 100,
             packet_size_max: PACKET_SIZE_MAX as u32,
             acknowledge: Acknowledge::Automatically,
+            user_properties: &[],
         }
     }
 }
@@ -92,6 +95,9 @@ impl ClientSettings {
             }
             if (self.packet_size_max as usize) < PACKET_SIZE_MAX {
                 properties.maximum_packet_size = Some(self.packet_size_max);
+            }
+            if !self.user_properties.is_empty() {
+                properties.user_properties = UserProperties::Pairs(self.user_properties);
             }
         }
         Connect {

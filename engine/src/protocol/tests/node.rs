@@ -14,8 +14,8 @@ use super::engine::hooks::{Hooks, Identity};
 use super::engine::message::{Head, Message, MessageId, Millis, NEVER, Place, Publication, Retained};
 use super::engine::protocol::connect::{Admission, Refusal, Registration, admit};
 use super::engine::protocol::{
-    Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session, Step,
-    Unreleased, Verdict, Will,
+    Connection, Context, Ending, Expiry, FrameCache, Host, Outgoing, Question, Routed, SLICES_MAX, Session,
+    SessionLimits, Step, Unreleased, Verdict, Will,
 };
 use super::engine::routing::{Delivery, Own, RetainedTrie, Route, Subscriber, SubscriptionOptions, SubscriptionTrie};
 use super::engine::settings::Settings;
@@ -176,6 +176,7 @@ impl Node {
             allow_anonymous: Some(true),
             listener: "tcp.test".into(),
             access: Arc::default(),
+            limits: SessionLimits::default(),
         };
         let mut places = Vec::new();
         places.resize_with(seats, Seat::default);

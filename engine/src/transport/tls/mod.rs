@@ -6,6 +6,7 @@
 mod clients;
 mod config;
 mod depth;
+mod dial;
 mod faults;
 mod identities;
 mod names;
@@ -20,6 +21,7 @@ use rustls::{ProtocolVersion, ServerConnection};
 pub use clients::verifier as client_verifier;
 pub use config::{TlsConfig, TlsConfigError, TlsOptions};
 pub use depth::check_depth;
+pub use dial::{DialTls, DialTlsOptions};
 pub use faults::not_in_common;
 pub use identities::IdentityPem;
 pub use offers::Offers;

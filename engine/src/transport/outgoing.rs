@@ -1,4 +1,5 @@
-//! What may lie between a client of the generator and its socket: TLS, WebSocket.
+//! A connection that this program opens: a socket, with TLS and WebSocket where they are wanted. The load generator and bridges
+//! use it.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -6,13 +7,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mio::net::TcpStream;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-
-use super::options::Options;
+use mio::{Interest, Registry, Token};
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
 
 const READ_SIZE: usize = 64 << 10;
 /// Payload of one frame, at most.
@@ -20,110 +17,28 @@ const FRAME_SIZE: usize = 64 << 10;
 /// What a broker may answer to the upgrade.
 const ANSWER_MAX: usize = 8 << 10;
 
-/// What all clients of a run have between them and their sockets.
+/// What lies between a client and its socket.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// Name of the host for the upgrade request.
-    websocket: Option<Arc<str>>,
+    /// TLS, and the name that the broker's certificate has to be for.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// WebSocket.
+    pub websocket: Option<WebSocketTarget>,
+}
+
+/// What the request for a WebSocket asks for.
+#[derive(Debug, Clone)]
+pub struct WebSocketTarget {
+    /// Host and port.
+    pub host: Arc<str>,
+    /// Path, with the slash that it begins with.
+    pub path: Arc<str>,
 }
 
 impl Layers {
-    /// As the options ask. `Err`: a sentence.
-    pub fn of(options: &Options) -> Result<Self, String> {
-        let tls = if options.tls {
-            let name = ServerName::try_from(options.host.clone())
-                .map_err(|_| format!("host: {} is no name that a certificate can have", options.host))?;
-            Some((Arc::new(client_config(options)?), name))
-        } else {
-            None
-        };
-        let websocket = options.websocket.then(|| format!("{}:{}", options.host, options.port).into());
-        Ok(Self { tls, websocket })
-    }
-
     /// Whether there is nothing between.
     pub fn is_empty(&self) -> bool {
         self.tls.is_none() && self.websocket.is_none()
-    }
-}
-
-fn client_config(options: &Options) -> Result<ClientConfig, String> {
-    let mut provider = aws_lc_rs::default_provider();
-    // One key exchange for all brokers: which ones they prefer, post-quantum or not, is not what is compared.
-    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
-    if let Some(cipher) = &options.cipher {
-        let wanted = cipher.to_uppercase().replace('-', "_");
-        provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_") == wanted);
-        if provider.cipher_suites.is_empty() {
-            return Err(format!("cipher: there is no suite {cipher}"));
-        }
-    }
-    let versions: &[&rustls::SupportedProtocolVersion] = match options.tls_version.as_deref() {
-        None => &[&rustls::version::TLS12, &rustls::version::TLS13],
-        Some("1.2") => &[&rustls::version::TLS12],
-        Some("1.3") => &[&rustls::version::TLS13],
-        Some(other) => return Err(format!("tls_version: expected 1.2 or 1.3, not {other}")),
-    };
-    let provider = Arc::new(provider);
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .map_err(|error| format!("tls_version: {error}"))?;
-    let mut config = if let Some(path) = &options.cafile {
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| format!("cafile: {path}: {error}"))?;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| format!("cafile: {path}: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("cafile: {path}: {error}"))?;
-        }
-        builder.with_root_certificates(roots).with_no_client_auth()
-    } else {
-        let anybody = Arc::new(Anybody(provider));
-        builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
-    };
-    if !options.resume {
-        config.resumption = rustls::client::Resumption::disabled();
-    }
-    Ok(config)
-}
-
-/// Takes any certificate: a generator measures, it trusts nobody with anything. Whoever takes any certificate learns nothing
-/// from its signature either; checking that would only take time from the broker, which has the same cores.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -154,9 +69,14 @@ impl Wire {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(Some(256 << 10));
         }
-        let websocket = layers.websocket.as_deref().map(WebSocket::new);
+        let websocket = layers.websocket.as_ref().map(WebSocket::new);
         let staged = websocket.as_ref().map(|websocket| websocket.request.clone()).unwrap_or_default();
         Ok(Self { socket, layered: Some(Box::new(Layered { tls, websocket, staged, staged_from: 0 })) })
+    }
+
+    /// Has the socket watched.
+    pub fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        registry.register(&mut self.socket, token, interest)
     }
 
     /// The socket.
@@ -323,12 +243,13 @@ struct WebSocket {
 }
 
 impl WebSocket {
-    fn new(host: &str) -> Self {
+    fn new(target: &WebSocketTarget) -> Self {
+        let WebSocketTarget { host, path } = target;
         let random = ahash::RandomState::new();
         let nonce: [u8; 16] = std::array::from_fn(|index| random.hash_one(index) as u8);
         let key = STANDARD.encode(nonce);
         let request = format!(
-            "GET /mqtt HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
         );
         let [a, b, c, d, ..] = nonce;
         Self {
@@ -456,12 +377,16 @@ impl WebSocket {
 mod tests {
     use super::*;
 
+    fn target() -> WebSocketTarget {
+        WebSocketTarget { host: "x".into(), path: "/mqtt".into() }
+    }
+
     #[test]
     fn frames_are_taken_off_wherever_they_are_cut() {
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
         let bytes = [&answer[..], &[0x82, 3, b'a', b'b', b'c', 0x89, 1, b'p', 0x82, 126, 0, 2, b'd', b'e']].concat();
         for cut in 1..bytes.len() {
-            let mut websocket = WebSocket::new("x");
+            let mut websocket = WebSocket::new(&target());
             let (mut found, mut answers) = (Vec::new(), Vec::new());
             for part in [&bytes[..cut], &bytes[cut..]] {
                 let mut part = part.to_vec();
@@ -476,14 +401,14 @@ mod tests {
 
     #[test]
     fn a_refused_upgrade_is_told_with_its_status() {
-        let error = WebSocket::new("x").take(&mut b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()).unwrap_err();
+        let error = WebSocket::new(&target()).take(&mut b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()).unwrap_err();
         assert_eq!(error.to_string(), "the WebSocket was refused: HTTP/1.1 404 Not Found");
     }
 
     #[test]
     fn what_is_sent_is_masked_and_can_be_unmasked() {
         let mut out = Vec::new();
-        WebSocket::new("x").frame(b"hello", &mut out);
+        WebSocket::new(&target()).frame(b"hello", &mut out);
         assert_eq!(out[..2], [0x82, 0x85]);
         let payload: Vec<u8> = out[6..].iter().zip(out[2..6].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
         assert_eq!(payload, b"hello");

@@ -98,10 +98,11 @@ $(STAMPS)/test: $(STAMPS)/engine pyproject.toml
 	$(PIP) --requirement $(STAMPS)/test-requirements.txt
 	touch $@
 
-# mosquitto_pub and mosquitto_sub stand in the tests as users' clients, HAProxy as the proxy in front of a broker.
+# mosquitto_pub and mosquitto_sub stand in the tests as users' clients, HAProxy as the proxy in front of a broker; `ip`
+# makes the network of the stand-in for Kubernetes.
 $(STAMPS)/debian: $(STAMPS)/venv Makefile
-	{ command -v mosquitto_pub && PATH="$$PATH:/usr/sbin" command -v haproxy; } || \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients haproxy; }
+	{ command -v mosquitto_pub && PATH="$$PATH:/usr/sbin" command -v haproxy && PATH="$$PATH:/usr/sbin" command -v ip; } || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients haproxy iproute2; }
 	touch $@
 
 # MQTT.js stands in the tests as a user's client.

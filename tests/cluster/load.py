@@ -2,15 +2,15 @@
 
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from cluster.fabric import Host
 from cluster.ledger import Ledger, Stream, read_payload
 
 CLIENT_PORT = 1883
+KEEP_ALIVE_S = 60
 
 _TURN_S = 0.005
 _REDIAL_S = 0.05
@@ -18,13 +18,31 @@ _UNACKNOWLEDGED_MAX = 50
 _END_DEADLINE_S = 20.0
 
 
-class _Connected:
-    """A client on a thread of its own, on a host, which is connected again until it is ended."""
+class Place(Protocol):
+    """Where a client is: a host, or another namespace of the network."""
 
-    def __init__(self, host: Host, name: str, *, broker: str = "127.0.0.1", is_lasting: bool = False) -> None:
+    def enter(self) -> None:
+        """Move the calling thread there, for good."""
+
+
+class _Connected:
+    """A client on a thread of its own, at a place, which is connected again until it is ended.
+
+    `keep_alive_s`: a broker that cannot be reached any more is given up after so long.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        name: str,
+        *,
+        broker: str = "127.0.0.1",
+        is_lasting: bool = False,
+        keep_alive_s: int = KEEP_ALIVE_S,
+    ) -> None:
         self.name = name
         self.connections = 0
-        self._host, self._broker = host, broker
+        self._place, self._broker, self._keep_alive_s = place, broker, keep_alive_s
         self._paho = paho.Client(CallbackAPIVersion.VERSION2, name, clean_session=not is_lasting)
         self._paho.on_connect = self._on_connect
         self._is_over = threading.Event()
@@ -40,10 +58,10 @@ class _Connected:
             self._thread.join()
 
     def _run(self) -> None:
-        self._host.enter()
+        self._place.enter()
         while not self._is_over.is_set():
             try:
-                self._paho.connect(self._broker, CLIENT_PORT)
+                self._paho.connect(self._broker, CLIENT_PORT, self._keep_alive_s)
             except OSError:
                 self._is_over.wait(_REDIAL_S)
                 continue
@@ -75,8 +93,18 @@ class _Connected:
 class Subscriber(_Connected):
     """Subscribes with QoS 2 and writes down what arrives."""
 
-    def __init__(self, ledger: Ledger, host: Host, name: str, topic_filter: str, *, is_lasting: bool = True) -> None:
-        super().__init__(host, name, is_lasting=is_lasting)
+    def __init__(
+        self,
+        ledger: Ledger,
+        place: Place,
+        name: str,
+        topic_filter: str,
+        *,
+        broker: str = "127.0.0.1",
+        is_lasting: bool = True,
+        keep_alive_s: int = KEEP_ALIVE_S,
+    ) -> None:
+        super().__init__(place, name, broker=broker, is_lasting=is_lasting, keep_alive_s=keep_alive_s)
         self._ledger, self._filter = ledger, topic_filter
         self.is_subscribed = threading.Event()
         self._paho.on_subscribe = lambda *_: self.is_subscribed.set()
@@ -94,9 +122,17 @@ class Publisher(_Connected):
     """Publishes to `TOPIC/0`, `TOPIC/1` and `TOPIC/2`, each with that QoS, in turns."""
 
     def __init__(
-        self, ledger: Ledger, host: Host, name: str, topic: str, *, every_s: float = 0.005, broker: str = "127.0.0.1"
+        self,
+        ledger: Ledger,
+        place: Place,
+        name: str,
+        topic: str,
+        *,
+        every_s: float = 0.005,
+        broker: str = "127.0.0.1",
+        keep_alive_s: int = KEEP_ALIVE_S,
     ) -> None:
-        super().__init__(host, name, broker=broker, is_lasting=True)
+        super().__init__(place, name, broker=broker, is_lasting=True, keep_alive_s=keep_alive_s)
         self.streams = [Stream(name, f"{topic}/{qos}", qos) for qos in (0, 1, 2)]
         self._ledger, self._every_s = ledger, every_s
         self._paho.on_publish = self._on_publish

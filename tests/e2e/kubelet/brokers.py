@@ -1,0 +1,166 @@
+"""Brokers in the pods of the stand-in: which cluster they are, and clients that publish while the pods change.
+
+The clients reach the brokers through their service, as anybody would, and what was acknowledged to them is counted.
+"""
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from cluster.ledger import EXACTLY_ONCE, Ledger, Stream
+from cluster.load import Publisher, Subscriber
+from e2e.kubelet.manifests import Manifest
+from e2e.kubelet.pods import PodStatus
+from e2e.kubelet.stand_in import StandIn
+from protocol.client import unique
+
+KEEP_ALIVE_S: Final = 2
+FLOW_DEADLINE_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class Brokers:
+    """A stateful set of brokers and their service, which has the same name."""
+
+    kubernetes: StandIn
+    name: str
+    ledger: Ledger = field(default_factory=Ledger)
+    publishers: list[Publisher] = field(default_factory=list)
+    subscribers: list[Subscriber] = field(default_factory=list)
+
+    def install(self, manifests: Sequence[Manifest], replicas: int) -> dict[str, PodStatus]:
+        """Return when all pods are ready."""
+        self.kubernetes.apply(manifests)
+        return self.kubernetes.await_pods(self.name, replicas)
+
+    def admin(self, pod: str | int, *words: str) -> str:
+        """What `vmq-admin` prints in a pod. Raises `AssertionError` when it fails."""
+        name = pod if isinstance(pod, str) else f"{self.name}-{pod}"
+        done = self.kubernetes.execute(name, "vmq-admin", *words)
+        assert done.returncode == 0, f"{name}: vmq-admin {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def links(self, ordinal: int) -> dict[str, str]:
+        """How the node of a pod reaches each member of its cluster, by the pod's name."""
+        table = csv.DictReader(io.StringIO(self.admin(ordinal, "cluster", "show", "--format=csv")))
+        return {row["Node"].partition("@")[2].partition(".")[0]: row["link"] for row in table}
+
+    def await_one_cluster(self, replicas: int, timeout_s: float = 30.0) -> None:
+        """Return when the nodes of these pods have one another as members, and nobody else, and reach one another."""
+        names = [f"{self.name}-{ordinal}" for ordinal in range(replicas)]
+        for ordinal, name in enumerate(names):
+            wanted = {other: "self" if other == name else "reachable" for other in names}
+            try:
+                self.kubernetes.eventually(
+                    lambda ordinal=ordinal, wanted=wanted: self.links(ordinal) == wanted,  # type: ignore[misc]
+                    f"{name} is in a cluster of {replicas}",
+                    timeout_s,
+                )
+            except AssertionError as error:
+                shown = "\n".join(self.admin(other, "cluster", "show") for other in range(replicas))
+                raise AssertionError(f"{error}\n{shown}") from None
+
+    # -- clients -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def load(self, *, publishers: int = 2, subscribers: int = 2, every_s: float = 0.02) -> Iterator[None]:
+        """Clients that go on meanwhile, each connected again where its connection ends. Then everything is judged."""
+        topic = unique("pods/")
+        try:
+            for _ in range(subscribers):
+                self._subscribe(f"{topic}/#")
+            for _ in range(publishers):
+                self._publish(topic, every_s)
+            self._await_flow()
+            yield
+            self._settle()
+        finally:
+            self.end_clients()
+
+    def _subscribe(self, topic_filter: str) -> None:
+        subscriber = Subscriber(
+            self.ledger,
+            self.kubernetes.network,
+            unique("s"),
+            topic_filter,
+            broker=self.kubernetes.service_address(self.name),
+            keep_alive_s=KEEP_ALIVE_S,
+        )
+        self.subscribers.append(subscriber)
+        subscriber.start()
+        assert subscriber.is_subscribed.wait(10), f"{subscriber.name} is not subscribed\n{self.kubernetes.report()}"
+
+    def _publish(self, topic: str, every_s: float) -> None:
+        publisher = Publisher(
+            self.ledger,
+            self.kubernetes.network,
+            unique("p"),
+            topic,
+            every_s=every_s,
+            broker=self.kubernetes.service_address(self.name),
+            keep_alive_s=KEEP_ALIVE_S,
+        )
+        self.publishers.append(publisher)
+        publisher.start()
+
+    def _streams(self) -> list[Stream]:
+        return [stream for publisher in self.publishers for stream in publisher.streams if stream.qos]
+
+    def _await_flow(self) -> None:
+        """Return when each subscriber gets what is published now; from there on it counts."""
+        self.goes_on("at the start")
+        for stream in self._streams():
+            self.ledger.begin(stream, max(self.ledger.acknowledged(stream), default=0))
+
+    def goes_on(self, when: str) -> None:
+        """Return when each subscriber has got something of each publisher that was acknowledged after this call."""
+        for stream in self._streams():
+            after = max(self.ledger.acknowledged(stream), default=-1)
+            self.kubernetes.eventually(
+                lambda stream=stream, after=after: max(self.ledger.acknowledged(stream), default=-1) > after,  # type: ignore[misc]
+                f"{when}: more of {stream} is acknowledged than {after}",
+                FLOW_DEADLINE_S,
+            )
+            for subscriber in self.subscribers:
+                self.kubernetes.eventually(
+                    lambda stream=stream, after=after, name=subscriber.name: (  # type: ignore[misc]
+                        max(self.ledger.delivered(name, stream), default=-1) > after
+                    ),
+                    f"{when}: {subscriber.name} gets what comes after {after} of {stream}",
+                    FLOW_DEADLINE_S,
+                )
+
+    def _settle(self) -> None:
+        for publisher in self.publishers:
+            publisher.end()
+        streams = self._streams()
+        deadline = time.monotonic() + FLOW_DEADLINE_S
+        while any(self.ledger.missing(streams, each.name) for each in self.subscribers) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for subscriber in self.subscribers:
+            subscriber.end()
+            for stream in streams:
+                assert self.ledger.acknowledged(stream), f"{stream}: nothing was acknowledged"
+                self._judge(subscriber.name, stream)
+
+    def _judge(self, subscriber: str, stream: Stream) -> None:
+        """All that was acknowledged came, with QoS 2 once.
+
+        Not always in order: what a session had waiting on a node that went away comes after what it gets elsewhere.
+        """
+        missing = self.ledger.missing([stream], subscriber)
+        assert not missing, f"{subscriber}: {len(missing)} of {stream} are missing: {sorted(missing)[:20]}"
+        if stream.qos == EXACTLY_ONCE:
+            counts = Counter(self.ledger.delivered(subscriber, stream))
+            twice = [number for number, count in counts.items() if count > 1]
+            assert not twice, f"{subscriber}: {len(twice)} of {stream} came twice: {twice[:20]}"
+
+    def end_clients(self) -> None:
+        for client in (*self.publishers, *self.subscribers):
+            client.abandon() if isinstance(client, Publisher) else client.end()
+        self.ledger, self.publishers, self.subscribers = Ledger(), [], []

@@ -12,11 +12,13 @@ Nothing in here waits on a timer once clients are served: an idle node sleeps un
 import asyncio
 import resource
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from strogoff import _engine, service_manager, version
+from strogoff.cluster.discovery.finding import DISCOVERY_COUNTERS
+from strogoff.cluster.discovery.settings import discovery_settings
 from strogoff.cluster.identity import BadIdentityError, RenamedError
 from strogoff.cluster.leaving import Leaving
 from strogoff.cluster.node import ClusterNode
@@ -96,11 +98,11 @@ class Broker:
         self._engine_log = EngineLog(
             get_logger("engine"), keep_alive_as_warning=configuration.get("logging.keepalive_as_warning")
         )
-        self.counters = Counters({**COUNTERS, **NETSPLIT_COUNTERS})
+        self.counters = Counters({**COUNTERS, **NETSPLIT_COUNTERS, **DISCOVERY_COUNTERS})
         self.metrics = MetricsSource(
             self.engine.metrics,
             lambda: dropped_logs() + self._engine_log.suppressed,
-            lambda: [*self.counters.series(), *self.cluster.series()],
+            lambda: [*self.counters.series(), *self.cluster.series(), *self.discovery.series()],
         )
         self.plugins = PluginManager(
             self.engine,
@@ -112,16 +114,18 @@ class Broker:
         )
         self.store = NodeStore(self.engine, self.data_directory, self.node_name)
         self.listeners = ListenerManager(self.engine, lambda: self.configuration, choose=self.plugins.listeners_changed)
+        terms = terms_of(configuration)
         self.cluster = ClusterNode(
             self.engine,
             self.node_name,
-            terms=terms_of(configuration),
+            terms=terms,
             internal=self.plugins.own_subscriptions,
             phase=lambda: self.phases.current.value,
             removed=self._was_removed,
             start_again=self.request_restart,
             looked=self._cluster_changed,
         )
+        self.discovery = self.cluster.discovery(discovery_settings(configuration, terms), self.counters)
         self.readiness = Readiness(
             self.cluster.view,
             lambda: ReadyWhen(self.configuration.get("cluster.ready_when")),
@@ -139,14 +143,15 @@ class Broker:
         self._systree = Systree(self.engine, self.metrics, self.node_name, self._systree_settings)
         self._services = tuple(services)
         self._running: list[asyncio.Task[None]] = []
+        self._looking: asyncio.Task[None] | None = None
         self._reads_events = False
         self._stop = asyncio.Event()
         # The way up: each phase, what has to be done before the node may say that it is in it, and what it does in it.
         # A node that was a member resumes; one without peers is a cluster of one.
         self._way_up: tuple[tuple[Phase, Step, Step], ...] = (
             (Phase.BOOTING, _nothing, self._boot),
-            (Phase.DISCOVERING, _nothing, self._begin_cluster),
-            (Phase.JOINING, _nothing, _nothing),
+            (Phase.DISCOVERING, _nothing, self._discover),
+            (Phase.JOINING, _nothing, self._join),
             (Phase.SYNCING, _nothing, self._get_in_step),
             (Phase.READY, self._open_listeners, self._serve),
         )
@@ -238,7 +243,7 @@ class Broker:
             case Phase.BOOTING:
                 return (self._boot_waits_for,)
             case Phase.DISCOVERING | Phase.JOINING:
-                return ("its place in the cluster",)
+                return self.discovery.waits_for()
             case _:
                 return ()
 
@@ -297,6 +302,25 @@ class Broker:
         self.leaving.serve()
         self._is_clustered = True
 
+    async def _discover(self, tasks: asyncio.TaskGroup) -> None:
+        await self._begin_cluster(tasks)
+        if self.configuration.get("cluster.serve_before_ready"):
+            await self._open_listeners(tasks)
+            self._start_service(tasks, self.listeners)
+        await self._unless_stopped(tasks, self.discovery.find())
+
+    async def _join(self, tasks: asyncio.TaskGroup) -> None:
+        await self._unless_stopped(tasks, self.discovery.settle())
+
+    async def _unless_stopped(self, tasks: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:
+        """Do something that may take for ever. The stop of the node ends it."""
+        working = tasks.create_task(work, name="start")
+        stopping = tasks.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait({working, stopping})
+
     async def _get_in_step(self, _tasks: asyncio.TaskGroup) -> None:
         get = self.configuration.get
         await in_step(
@@ -349,6 +373,8 @@ class Broker:
         return {row.name: row.value for row in aggregated(self.metrics.snapshot())}
 
     async def _open_listeners(self, _tasks: asyncio.TaskGroup) -> None:
+        if self.listeners.show():
+            return
         try:
             await self.listeners.open_all()
         except ListenerError as error:
@@ -356,7 +382,9 @@ class Broker:
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         self._start_service(tasks, self._systree)
-        self._start_service(tasks, self.listeners)
+        if not self.configuration.get("cluster.serve_before_ready"):
+            self._start_service(tasks, self.listeners)
+        self._looking = self._start_service(tasks, self.discovery)
         open_now = self.engine.listeners()
         addresses = ", ".join(f"{info.kind}://{_endpoint(info.address, info.port)}" for info in open_now)
         _log.notice("ready", node=self.node_name, version=version(), listeners=addresses)
@@ -364,6 +392,10 @@ class Broker:
 
     async def _go_down(self) -> None:
         self._enter(Phase.DRAINING)
+        if self._looking is not None:
+            # It must not change the links of an engine that stops.
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         await self.plugins.stop(Activation.READY)
         if self._is_clustered:
             self.readiness.end()
@@ -378,8 +410,10 @@ class Broker:
 
     # -- services --------------------------------------------------------------------------------------------
 
-    def _start_service(self, tasks: asyncio.TaskGroup, service: Service) -> None:
-        self._running.append(tasks.create_task(self._supervise(service), name=service.name))
+    def _start_service(self, tasks: asyncio.TaskGroup, service: Service) -> asyncio.Task[None]:
+        task = tasks.create_task(self._supervise(service), name=service.name)
+        self._running.append(task)
+        return task
 
     async def _supervise(self, service: Service) -> None:
         """Run a service until the node stops. One that fails is started again: it must not take clients with it."""

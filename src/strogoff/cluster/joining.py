@@ -108,7 +108,10 @@ class Joining:
 
     async def join(self, target: str) -> None:
         """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
-        name, address = self._address_of(target)
+        await self.join_at(*self._address_of(target))
+
+    async def join_at(self, name: str, address: str) -> None:
+        """As `join`, for a node whose name says nothing about its address, HOST:PORT."""
         async with self._membership.changing:
             self._check_alone()
             inventory = await self._inventory()
@@ -156,7 +159,7 @@ class Joining:
         """
         membership = self._membership
         former = membership.identity.cluster
-        membership.set_cluster(None)
+        membership.be_of_no_cluster()
         self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
         try:
             await self._link_to(name, address)
@@ -174,20 +177,19 @@ class Joining:
 
     async def _link_to(self, name: str, address: str) -> None:
         """Wait until the node lets this one in as a guest, or says that it does not."""
-        waiting = asyncio.ensure_future(self._membership.until(lambda: self._membership.link(name).state == "guest"))
         deadline = time.monotonic() + LINK_TIMEOUT_S
-        try:
-            while not waiting.done():
-                info = next((info for info in self._engine.peers() if info.name == name), None)
-                is_refused = info is not None and (info.refusal is not None or info.answering is not None)
-                if is_refused or time.monotonic() > deadline:
-                    raise ClusterError(
-                        f"{self._name} cannot reach {name} at {address}: {obstacle(info)}. Check the address, its "
-                        "cluster listener (listener.vmq.NAME) and distributed_cookie on both nodes"
-                    )
-                await asyncio.wait([waiting], timeout=LOOK_S)
-        finally:
-            waiting.cancel()
+        while True:
+            # The engine knows it now. What it has told may be of a link that was replaced meanwhile.
+            info = next((info for info in self._engine.peers() if info.name == name), None)
+            if info is not None and info.state == "guest":
+                return
+            is_refused = info is not None and (info.refusal is not None or info.answering is not None)
+            if is_refused or time.monotonic() > deadline:
+                raise ClusterError(
+                    f"{self._name} cannot reach {name} at {address}: {obstacle(info)}. Check the address, its "
+                    "cluster listener (listener.vmq.NAME) and distributed_cookie on both nodes"
+                )
+            await self._membership.news(LOOK_S)
 
     async def _ask_to_join(self, name: str) -> tuple[int, list[Member]]:
         """The identity of the cluster, and its members."""
@@ -238,6 +240,8 @@ class Joining:
         self._check_in_touch()
         joiner = self._joiner(node, payload)
         async with self._membership.changing:
+            if self._membership.is_looking:
+                raise RemoteError(f"{self._name} looks for a cluster itself: try again")
             await self._have_members_agree(node, payload)
             former = self._membership.members.get(joiner.name)
             epoch = 1 + max(joiner.epoch, 0 if former is None else former.epoch)

@@ -6,10 +6,11 @@ through this.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from strogoff import _engine
@@ -62,6 +63,9 @@ class Membership:
         """Held by whoever changes the members on this node."""
         self.is_guest = False
         """Whether this node comes to members as a guest, since they may know it by another incarnation."""
+        self.is_looking = False
+        """Whether this node is of no cluster for others, since it looks for one."""
+        self._sought: Sequence[PeerConfig] = ()
         self._changed = asyncio.Event()
 
     def begin(self, identity: Identity, metadata: SwcStore, requests: Requests) -> None:
@@ -99,6 +103,13 @@ class Membership:
     def tell_change(self) -> None:
         """Let those who wait look again."""
         self._changed.set()
+
+    async def news(self, timeout_s: float) -> None:
+        """Wait until links or members may have changed, but no longer than this."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something holds that links and members decide."""
@@ -182,6 +193,31 @@ class Membership:
         self.set_cluster(None if is_guest else self.identity.cluster_bytes)
         self.follow()
 
+    def look_for(self, peers: Sequence[PeerConfig]) -> None:
+        """Dial nodes that may be no members, to ask them; only for a node that has no other members. Until
+        `stop_looking` this node is of no cluster for others, and may be asked likewise.
+        """
+        assert not self.others(), "who has members has found its cluster"
+        if self.is_looking and tuple(peers) == self._sought:
+            return
+        if not self.is_looking:
+            self.set_cluster(None)
+        self.is_looking, self._sought = True, tuple(peers)
+        self.follow()
+
+    def be_of_no_cluster(self) -> None:
+        """Come to one other node as a guest. Whoever looks is one already, and its links stay."""
+        if not self.is_looking:
+            self.set_cluster(None)
+        self.is_looking, self._sought = False, ()
+
+    def stop_looking(self) -> None:
+        """Be of the own cluster again. Nothing happens when this node does not look for one."""
+        if self.is_looking:
+            self.is_looking, self._sought = False, ()
+            self.set_cluster(self.identity.cluster_bytes)
+            self.follow()
+
     def follow(self) -> None:
         """Let the links and the metadata be those of the members."""
         removed = [member for member in self.members.values() if member.is_removed]
@@ -190,11 +226,11 @@ class Membership:
         )
         others = [self.members[name] for name in self.others()]
         # As a guest it lets nobody join, and takes members as they are: they, too, may have new incarnations.
-        peers = [_peer(member, is_exact=not self.is_guest) for member in others]
+        peers = [*(_peer(member, is_exact=not self.is_guest) for member in others), *self._sought]
         self._engine.set_peers(peers, joining=not self.is_guest)
         self.metadata.set_members(actors(others) | {self.identity.actor})
         names = {member.name for member in others}
-        for name in set(self._links) - names:
+        for name in set(self._links) - {peer.name for peer in peers}:
             del self._links[name]
         self._followed(names)
 

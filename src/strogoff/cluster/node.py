@@ -14,6 +14,9 @@ from typing import Any, Final
 from strogoff import _engine
 from strogoff._engine import PeerMessage, PeerRefused, PeerState, RetainedChanged, RoutesChanged, SessionsChanged
 from strogoff.cluster import reports
+from strogoff.cluster.discovery.asking import STRANGER
+from strogoff.cluster.discovery.finding import Discovery
+from strogoff.cluster.discovery.settings import DiscoverySettings
 from strogoff.cluster.guard.inventory import Inventory
 from strogoff.cluster.guard.survey import survey
 from strogoff.cluster.history import History
@@ -37,6 +40,7 @@ from strogoff.cluster.sessions import Sessions
 from strogoff.cluster.swc import Actor
 from strogoff.cluster.swc_store import Hooks, SwcStore, rows_of
 from strogoff.cluster.terms import Terms
+from strogoff.observe.counters import Counters
 from strogoff.observe.logging import get_logger
 from strogoff.observe.metrics import Series
 
@@ -248,6 +252,10 @@ class ClusterNode:
             return identity, [written]
         return identity, []
 
+    def discovery(self, settings: DiscoverySettings, counters: Counters) -> Discovery:
+        """What finds the cluster of this node."""
+        return Discovery(self._engine, self._membership, self.joining, settings, counters, self.inventory)
+
     # -- what is known ---------------------------------------------------------------------------------------
 
     @property
@@ -416,7 +424,11 @@ class ClusterNode:
                 case RetainedChanged():
                     self.retained.changed()
                 case PeerRefused():
-                    _log.warning(
+                    # Whoever looks for nodes by their addresses does not know their names.
+                    searching = (STRANGER, f"the address of {STRANGER}")
+                    is_search = event.refusal == "wrong_node" and event.reason.startswith(searching)
+                    tell = _log.debug if is_search else _log.warning
+                    tell(
                         "a node was not let in",
                         listener=event.listener,
                         address=f"{event.address[0]}:{event.address[1]}",

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from strogoff.config.discovery import discovery_problems
 from strogoff.config.errors import ConfigError, Problem
 from strogoff.config.extension import NO_EXTENSION, Extension
 from strogoff.config.keys import Activity, Key, KeyTable, key_table, levels, split_key
@@ -146,6 +147,7 @@ def build_configuration(
         understood, lambda name: _value(assigned, table, name), lambda name: _source(assigned, table, name)
     )
     found += doubles
+    found += discovery_problems(lambda name: _value(assigned, table, name), listeners)
     if found:
         raise ConfigError(list(dict.fromkeys(found)))
     told += about_listeners

@@ -1,7 +1,9 @@
 """The chart, rendered by Helm: what Kubernetes takes, what fits together, and what VerneMQ's chart takes."""
 
+import ast
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -439,6 +441,17 @@ def test_lines_of_the_user_go_before_those_of_the_chart(tmp_path: Path) -> None:
     assert configuration.get("listener.tcp.default").port == 1999
 
 
+def test_a_list_of_nodes_is_as_long_as_there_are_replicas_unless_it_is_the_users() -> None:
+    data = named(render({"replicaCount": 2}, name="mine", namespace="iot"), "ConfigMap")["data"]
+    assert data["nodes"].splitlines() == [
+        f"VerneMQ@mine-strogoff-{number}.mine-strogoff-headless.iot.svc.cluster.local" for number in (0, 1)
+    ]
+    assert "cluster.discovery = file\n" in data["strogoff.conf"]
+    own = named(render({"config": {"cluster.discovery.static.nodes": "a@b,c@d"}}), "ConfigMap")["data"]
+    assert "cluster.discovery = static\n" in own["strogoff.conf"]
+    assert "nodes" not in own
+
+
 def test_a_changed_configuration_reaches_the_pods_and_changed_rules_need_no_restart() -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         found: dict[str, str] = named(render(values), "StatefulSet")["spec"]["template"]["metadata"]["annotations"]
@@ -446,7 +459,48 @@ def test_a_changed_configuration_reaches_the_pods_and_changed_rules_need_no_rest
 
     acl = {"enabled": True, "content": "topic a\n"}
     assert annotations({"acl": acl}) != annotations({"acl": acl, "config": {"allow_anonymous": True}})
-    assert annotations({"acl": acl}) == annotations({"acl": {**acl, "content": "topic b\n"}})
+    assert annotations({"acl": acl}) == annotations({"acl": {**acl, "content": "topic b\n"}, "replicaCount": 5})
     mounts = {mount["mountPath"]: mount for mount in broker(render({"acl": acl}))["volumeMounts"]}
     # A file that is mounted by subPath would never change in a pod that runs.
     assert all("subPath" not in mount for mount in mounts.values())
+
+
+# -- the guide -----------------------------------------------------------------------------------------------------
+
+GUIDE = (CHART.parents[2] / "docs" / "kubernetes.md").read_text()
+
+
+def test_the_values_of_the_guide_are_taken_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    together: dict[str, Any] = {}
+    shown = re.findall(r"^```yaml\n# values\.yaml\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    assert len(shown) >= 3
+    for text in shown:
+        for name, value in yaml.safe_load(text).items():
+            together[name] = {**together.get(name, {}), **value} if isinstance(value, dict) else value
+    manifests = render(together)
+    for manifest in manifests:
+        if manifest["kind"] not in OF_OPERATORS:
+            kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    assert main(["config", "check", str(configuration_file(manifests, tmp_path))]) == 0, capsys.readouterr().err
+
+
+def texts_of_the_program() -> Iterator[str]:
+    """All texts in its source, with a line end where a value is put in."""
+    for path in (CHART.parents[2] / "src" / "strogoff").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_that_the_guide_explains_are_said() -> None:
+    said = list(texts_of_the_program())
+    table = GUIDE.partition("## What you see")[2].partition("And what VerneMQ says")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert len(messages) > 15
+    for message in messages:
+        pattern = re.compile(".*".join(re.escape(part) for part in message.split("...")), re.DOTALL)
+        # What the operating system says is no text of the program.
+        assert "No such file" in message or any(pattern.search(text) for text in said), message

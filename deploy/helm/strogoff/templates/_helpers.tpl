@@ -24,6 +24,11 @@
 {{- include "strogoff.headless" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
+{{/* "true" where the chart says which nodes there are, in a file that pods which run see change. */}}
+{{- define "strogoff.hasList" -}}
+{{- if and (eq .Values.discovery "static") (not (hasKey .Values.config "cluster.discovery.static.nodes")) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "strogoff.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "strogoff.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -112,7 +117,10 @@ listener.{{ $family }}.cafile = /etc/ssl/vernemq/ca.crt
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if ne .Values.discovery "none" }}
+{{- if include "strogoff.hasList" . }}
+cluster.discovery = file
+cluster.discovery.file.path = /strogoff/conf/nodes
+{{- else if ne .Values.discovery "none" }}
 cluster.discovery = {{ .Values.discovery }}
 {{- end }}
 {{- if eq .Values.discovery "dns" }}

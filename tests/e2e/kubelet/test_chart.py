@@ -1,0 +1,48 @@
+"""The chart as Helm renders it, run by the stand-in for Kubernetes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.kubelet.brokers import Brokers
+from e2e.kubelet.network import why_impossible
+from e2e.kubelet.rendering import render
+from e2e.kubelet.stand_in import stand_in
+
+pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_impossible()))
+
+NAME = "test-strogoff"
+# What a test cannot wait for as long as people can, and the small disk that it has.
+FAST: dict[str, Any] = {
+    "config": {"allow_anonymous": True, "cluster.link_timeout": 1000, "store.segment_bytes": "256KB"},
+    "statefulset": {"minReadySeconds": 0, "terminationGracePeriodSeconds": 60},
+    "cookie": {"value": "not vmq"},
+    "drain": {"leave": "no", "pauseSeconds": 0},
+}
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[Brokers]:
+    with stand_in(tmp_path) as kubernetes:
+        brokers = Brokers(kubernetes, NAME)
+        try:
+            yield brokers
+        finally:
+            brokers.end_clients()
+
+
+def test_pods_that_start_together_are_one_cluster_and_stay_it_through_an_update(brokers: Brokers) -> None:
+    before = brokers.install(render(FAST), 3)
+    brokers.await_one_cluster(3)
+    changed = {**FAST, "config": {**FAST["config"], "max_offline_messages": 500}}
+    with brokers.load():
+        brokers.kubernetes.apply(render(changed))
+        after = brokers.kubernetes.await_pods(NAME, 3, timeout_s=120)
+        assert all(after[name].address != before[name].address for name in before)
+        brokers.await_one_cluster(3)
+        brokers.goes_on("after the update")
+    shown = brokers.admin(0, "config", "show", "max_offline_messages", "distributed_cookie", "--format=csv")
+    assert "/strogoff/conf/strogoff.conf" in shown
+    assert "environment STROGOFF_SET_DISTRIBUTED_COOKIE_FILE" in shown

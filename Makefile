@@ -98,11 +98,11 @@ $(STAMPS)/test: $(STAMPS)/engine pyproject.toml
 	$(PIP) --requirement $(STAMPS)/test-requirements.txt
 	touch $@
 
-# mosquitto_pub and mosquitto_sub stand in the tests as users' clients, HAProxy as the proxy in front of a broker; `ip`
-# makes the network of the stand-in for Kubernetes, systemd reads the unit.
+# mosquitto_pub and mosquitto_sub stand in the tests as users' clients, mosquitto as the broker at the other end of a bridge,
+# HAProxy as the proxy in front of a broker; `ip` makes the network of the stand-in for Kubernetes, systemd reads the unit.
 $(STAMPS)/debian: $(STAMPS)/venv Makefile
-	{ command -v mosquitto_pub && command -v systemd-analyze && PATH="$$PATH:/usr/sbin" command -v haproxy && PATH="$$PATH:/usr/sbin" command -v ip; } || \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto-clients haproxy iproute2 systemd; }
+	{ export PATH="$$PATH:/usr/sbin" && command -v mosquitto_pub && command -v mosquitto && command -v systemd-analyze && command -v haproxy && command -v ip; } || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto mosquitto-clients haproxy iproute2 systemd; }
 	touch $@
 
 # MQTT.js stands in the tests as a user's client.

@@ -1200,7 +1200,7 @@ class Bridge:
         keep_alive: int = 60,
         username: str | None = None,
         password: str | None = None,
-        session_expiry: int = 0xFFFF_FFFF,
+        session_expiry: int = ...,
         receive_maximum: int = 1_000,
         window: int = 100,
         tls: BridgeTls | None = None,

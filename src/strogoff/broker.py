@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from strogoff import _engine, service_manager, version
+from strogoff.bridge.bridges import Bridges
 from strogoff.cluster.discovery.finding import DISCOVERY_COUNTERS
 from strogoff.cluster.discovery.settings import discovery_settings
 from strogoff.cluster.identity import BadIdentityError, RenamedError
@@ -102,7 +103,12 @@ class Broker:
         self.metrics = MetricsSource(
             self.engine.metrics,
             lambda: dropped_logs() + self._engine_log.suppressed,
-            lambda: [*self.counters.series(), *self.cluster.series(), *self.discovery.series()],
+            lambda: [
+                *self.counters.series(),
+                *self.cluster.series(),
+                *self.discovery.series(),
+                *self.bridges.series(),
+            ],
         )
         self.plugins = PluginManager(
             self.engine,
@@ -126,6 +132,8 @@ class Broker:
             looked=self._cluster_changed,
         )
         self.discovery = self.cluster.discovery(discovery_settings(configuration, terms), self.counters)
+        self.bridges = Bridges(self.engine, self.cluster, self.node_name, lambda: self.configuration)
+        self.plugins.bridges = self.bridges
         self.readiness = Readiness(
             self.cluster.view,
             lambda: ReadyWhen(self.configuration.get("cluster.ready_when")),
@@ -212,6 +220,7 @@ class Broker:
         """Put a changed configuration into force. Raises `ValueError` that names the setting; nothing changes then."""
         self.engine.configure(engine_changes(self.configuration, configuration))
         try:
+            self.bridges.configuration_changed(configuration)
             await self.plugins.configuration_changed(configuration)
         except ValueError:
             self.engine.configure(engine_changes(configuration, self.configuration))
@@ -301,6 +310,7 @@ class Broker:
             ) from error
         self.leaving.serve()
         self._is_clustered = True
+        self.bridges.cluster_changed()
 
     async def _discover(self, tasks: asyncio.TaskGroup) -> None:
         await self._begin_cluster(tasks)
@@ -333,6 +343,7 @@ class Broker:
 
     def _cluster_changed(self) -> None:
         self.readiness.look()
+        self.bridges.cluster_changed()
 
     def _cluster_readiness_changed(self, why_not: str | None) -> None:
         if not self.readiness.is_ready and not self._is_split:
@@ -452,6 +463,8 @@ class Broker:
                 self.plugins.received(event)
             elif isinstance(event, _engine.ClaimRequest):
                 claims.append(event)
+            elif isinstance(event, _engine.BridgeEvent):
+                self.bridges.event(event)
             else:
                 for_plugins.append(event)
         if for_plugins:

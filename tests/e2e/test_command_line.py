@@ -222,14 +222,14 @@ def test_an_unknown_key_is_told_with_the_command_in_front_once(tmp_path: Path, a
 def test_a_check_says_once_what_does_not_act_and_what_has_no_meaning(tmp_path: Path) -> None:
     file = tmp_path / "my.conf"
     file.write_text(
-        "listener.tcp.default = 127.0.0.1:1883\nplugins.vmq_bridge = on\nerlang.async_threads = 64\n"
+        "listener.tcp.default = 127.0.0.1:1883\ngraphite_enabled = on\nerlang.async_threads = 64\n"
         "max_message_size = 1GB\ngraphite_port = 2004\n"
     )
     result = run("config", "check", str(file))
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
         f"warning: max_message_size ({file}:4): 1GB is more than can be used; 268435460 is in force",
-        f"notice: plugins.vmq_bridge ({file}:2): known, not active yet",
+        f"notice: graphite_enabled ({file}:2): known, not active yet",
         f"notice: graphite_port ({file}:5): known, not active yet",
         "notice: 1 key does not apply to Strogoff and had no effect: erlang.async_threads",
         f"{file}: a broker would start with it",

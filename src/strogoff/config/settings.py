@@ -153,7 +153,14 @@ def build_configuration(
     told += about_listeners
     told += notes_on_effect({name: (setting.key, setting.source) for name, setting in assigned.items()})
     active = tuple(listener for listener in listeners if listener.kind in MQTT_FAMILIES)
-    return Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
+    configuration = Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
+    for check in extension.checks:
+        more, about = check(configuration)
+        found += more
+        told += about
+    if found:
+        raise ConfigError(list(dict.fromkeys(found)))
+    return dataclasses.replace(configuration, notes=tuple(told))
 
 
 def _is_listener_off(assignment: Assignment, table: KeyTable) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from strogoff.bridge.settings import check_bridges
 from strogoff.config import Extension, Key, Problem, key_table
 from strogoff.config.sources import Assignment
 from strogoff.config.values import NotOfTypeError, type_named
@@ -32,7 +33,7 @@ def plugin_keys(assignments: Mapping[str, Assignment]) -> Extension:
             switch = assignments.get(f"plugins.{name}")
             if switch is not None and _is_on(switch.text):
                 problems.append(Problem(str(switch.source), str(error), f"plugins.{name}"))
-    return Extension(tuple(keys), tuple(problems), frozenset(ignored))
+    return Extension(tuple(keys), tuple(problems), frozenset(ignored), (check_bridges,))
 
 
 def _is_on(text: str) -> bool:

@@ -53,6 +53,12 @@ class Node(Protocol):
     def set_passwords(self, plugin: str, passwords: PasswordTable) -> None:
         """Take over a plugin's passwords."""
 
+    async def start_bridges(self) -> None:
+        """Run the node's bridges."""
+
+    async def stop_bridges(self) -> None:
+        """End them."""
+
 
 class PluginContext:
     """A plugin's way to the broker. Whatever is begun through it ends when the plugin is disabled."""
@@ -124,6 +130,14 @@ class PluginContext:
     def set_passwords(self, passwords: PasswordTable) -> None:
         """Give the engine the passwords (for a plugin with `engine_policy`)."""
         self._reachable.set_passwords(self._plugin, passwords)
+
+    async def start_bridges(self) -> None:
+        """Run the bridges that the configuration describes. Raises `ValueError` for what is wrong with it."""
+        await self._reachable.start_bridges()
+
+    async def stop_bridges(self) -> None:
+        """End them."""
+        await self._reachable.stop_bridges()
 
     @property
     def _reachable(self) -> Node:

@@ -19,6 +19,7 @@ __all__ = ["BUILT_IN", "PluginNotFoundError", "find_plugin", "installed"]
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "vmq_acl": "strogoff.plugins.builtin.vmq_acl:AccessRules",
+        "vmq_bridge": "strogoff.plugins.builtin.vmq_bridge:BridgePlugin",
         "vmq_passwd": "strogoff.plugins.builtin.vmq_passwd:Passwords",
     }
 )

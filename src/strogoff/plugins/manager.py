@@ -9,7 +9,7 @@ import concurrent.futures
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from strogoff._engine import Engine, MessageEvent
 from strogoff.config import Configuration, Listener
@@ -42,6 +42,16 @@ COUNTERS: Final[Mapping[str, str]] = {
 _log = get_logger("plugins")
 
 
+class BridgeService(Protocol):
+    """The bridges of the node, which the plugin `vmq_bridge` starts and stops."""
+
+    async def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Run them. Raises `ValueError`."""
+
+    async def stop(self) -> None:
+        """End them."""
+
+
 class PluginError(Exception):
     """A plugin cannot be enabled or disabled; the message says why."""
 
@@ -61,6 +71,9 @@ class PluginManager:
 
     `keys_learnt` is told the configuration with the keys of a plugin that it was read without.
     """
+
+    bridges: BridgeService
+    """Given by the broker before anything is started."""
 
     def __init__(
         self,

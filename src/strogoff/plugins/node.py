@@ -136,6 +136,14 @@ class PluginNode:
         """Run something for a plugin."""
         return self._plugins[plugin].start_task(self._manager.task_group, work, name)
 
+    async def start_bridges(self) -> None:
+        """Run the node's bridges."""
+        await self._manager.bridges.start(self._manager.task_group)
+
+    async def stop_bridges(self) -> None:
+        """End them."""
+        await self._manager.bridges.stop()
+
     def set_access_list(self, plugin: str, access_list: AccessList) -> None:
         """As `AccessControl.set_access_list`."""
         self._access.set_access_list(plugin, access_list)

@@ -44,11 +44,11 @@ def test_the_commented_lines_of_a_generated_file_are_known_keys_too() -> None:
 
 def test_a_check_tells_problems_or_notes(tmp_path: Path) -> None:
     file = tmp_path / "my.conf"
-    file.write_text("plugins.vmq_bridge = on\n")
+    file.write_text("graphite_enabled = on\n")
     report = check(file)
     assert report.is_usable
-    assert any(note.keys == ("plugins.vmq_bridge",) for note in report.notes)
-    file.write_text("plugins.vmq_bridge = perhaps\nx = 1")
+    assert any(note.keys == ("graphite_enabled",) for note in report.notes)
+    file.write_text("graphite_enabled = perhaps\nx = 1")
     report = check(file)
     assert not report.is_usable
     assert report.configuration is None
@@ -131,7 +131,7 @@ def test_a_description_reads_well() -> None:
         "  default: fifo",
         "  state:   active; may change at run time",
     ]
-    assert "known, not active yet" in str(describe("plugins.vmq_bridge"))
+    assert "known, not active yet" in str(describe("graphite_enabled"))
     assert "does not apply" in str(describe("erlang.async_threads"))
     assert "default: ''" in str(describe("systree_mountpoint"))
 

@@ -261,9 +261,9 @@ def test_a_host_name_is_resolved_when_the_listener_opens() -> None:
 
 def test_keys_without_effect_are_told() -> None:
     configuration = configured(
-        "plugins.vmq_bridge = on\nerlang.async_threads = 3\nleveldb.threads = 9\nretry_interval = 5"
+        "graphite_enabled = on\nerlang.async_threads = 3\nleveldb.threads = 9\nretry_interval = 5"
     )
-    assert notes_of(configuration, NoteKind.NOT_ACTIVE_YET) == ["plugins.vmq_bridge (my.conf:1): known, not active yet"]
+    assert notes_of(configuration, NoteKind.NOT_ACTIVE_YET) == ["graphite_enabled (my.conf:1): known, not active yet"]
     (summary,) = notes_of(configuration, NoteKind.DOES_NOT_APPLY)
     assert summary.startswith("3 keys do not apply to Strogoff")
     assert "erlang.async_threads, leveldb.threads, retry_interval" in summary

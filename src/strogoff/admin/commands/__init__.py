@@ -1,6 +1,7 @@
 """The commands, one module a subject; each exports `COMMANDS`."""
 
 from strogoff.admin.commands import (
+    bridges,
     cluster,
     configuration,
     listeners,
@@ -19,5 +20,5 @@ __all__ = ["build_registry"]
 
 def build_registry() -> Registry:
     """The tree of all commands of a node."""
-    subjects = (cluster, configuration, listeners, metrics, node, plugins, retained, sessions, store, tls)
+    subjects = (bridges, cluster, configuration, listeners, metrics, node, plugins, retained, sessions, store, tls)
     return Registry(command for subject in subjects for command in subject.COMMANDS)

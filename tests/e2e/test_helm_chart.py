@@ -481,7 +481,13 @@ def test_the_values_of_the_guide_are_taken_together(tmp_path: Path, capsys: pyte
     for manifest in manifests:
         if manifest["kind"] not in OF_OPERATORS:
             kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
-    assert main(["config", "check", str(configuration_file(manifests, tmp_path))]) == 0, capsys.readouterr().err
+    file = configuration_file(manifests, tmp_path)
+    # A secret is read when the configuration is.
+    mounted = "/etc/factory/password"
+    assert mounted in file.read_text()
+    (tmp_path / "password").write_text("secret")
+    file.write_text(file.read_text().replace(mounted, str(tmp_path / "password")))
+    assert main(["config", "check", str(file)]) == 0, capsys.readouterr().err
 
 
 def texts_of_the_program() -> Iterator[str]:

@@ -16,7 +16,15 @@ pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_imp
 NAME = "test-strogoff"
 # What a test cannot wait for as long as people can, and the small disk that it has.
 FAST: dict[str, Any] = {
-    "config": {"allow_anonymous": True, "cluster.link_timeout": 1000, "store.segment_bytes": "256KB"},
+    "config": {
+        "allow_anonymous": True,
+        "cluster.link_timeout": 1000,
+        "store.segment_bytes": "256KB",
+        # On from the first start, to a broker that is not there.
+        "plugins.vmq_bridge": True,
+        "vmq_bridge.tcp.away": "127.0.0.1:1",
+        "vmq_bridge.tcp.away.topic.1": "all/# both 1",
+    },
     "statefulset": {"minReadySeconds": 0, "terminationGracePeriodSeconds": 60},
     "cookie": {"value": "not vmq"},
     "drain": {"leave": "no", "pauseSeconds": 0},
@@ -33,7 +41,7 @@ def brokers(tmp_path: Path) -> Iterator[Brokers]:
             brokers.end_clients()
 
 
-def test_pods_that_start_together_are_one_cluster_and_stay_it_through_an_update(brokers: Brokers) -> None:
+def test_pods_that_start_together_with_a_bridge_are_one_cluster_and_stay_it_through_an_update(brokers: Brokers) -> None:
     before = brokers.install(render(FAST), 3)
     brokers.await_one_cluster(3)
     changed = {**FAST, "config": {**FAST["config"], "max_offline_messages": 500}}
@@ -41,6 +49,7 @@ def test_pods_that_start_together_are_one_cluster_and_stay_it_through_an_update(
     after = brokers.kubernetes.await_pods(NAME, 3, timeout_s=120)
     assert all(after[name].address != before[name].address for name in before)
     brokers.await_one_cluster(3)
+    assert "away" in brokers.admin(0, "bridge", "show", "--format=csv")
     shown = brokers.admin(0, "config", "show", "max_offline_messages", "distributed_cookie", "--format=csv")
     assert "/strogoff/conf/strogoff.conf" in shown
     assert "environment STROGOFF_SET_DISTRIBUTED_COOKIE_FILE" in shown

@@ -140,6 +140,8 @@ def test_a_node_that_was_alone_before_starts_again_as_soon_as_it_can_know_of_no_
 def test_nobody_starts_a_cluster_while_the_source_is_silent() -> None:
     decision = decide(Own("a@h", Standing.NEW, 9), (), Waited(1_000, None, 1_000), ADDRESSES, "no answer within 5 s")
     assert waits_for(decision) == "word of where other nodes are: no answer within 5 s"
+    decision = decide(Own(pod(1), Standing.NEW, 9), (), Waited(1_000, None, 1_000), ADDRESSES, "no answer within 5 s")
+    assert waits_for(decision).endswith("it has not been found; word of where other nodes are: no answer within 5 s")
 
 
 def test_the_first_pod_starts_alone_after_its_patience_and_earlier_when_it_has_seen_others() -> None:

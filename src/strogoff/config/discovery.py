@@ -12,7 +12,10 @@ __all__ = ["discovery_problems"]
 NEEDED: Final = {
     "static": ("cluster.discovery.static.nodes", "name the nodes: one@10.0.0.1,two@10.0.0.2"),
     "file": ("cluster.discovery.file.path", "name the file"),
+    "dns": ("cluster.discovery.dns.name", "name the headless service: NAME.NAMESPACE.svc.cluster.local"),
 }
+SELECTING: Final = ("service", "label_selector")
+SERVER: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]{1,5}")
 NODE: Final = re.compile(r"[^@]+@(?:\[[^\[\]]+\](?::[0-9]+)?|[^:\[\]]+(?::[0-9]+)?|[^\[\]:]*:[^\[\]]*:[^\[\]]*)")
 
 
@@ -29,6 +32,14 @@ def discovery_problems(value: Callable[[str], Any], listeners: Sequence[Listener
     if not any(listener.kind in CLUSTER_FAMILIES for listener in listeners):
         text = "there is no listener for other nodes"
         problems.append(Problem(where, text, "listener.vmq.$name", "add listener.vmq.default = ADDRESS:44053"))
+    if kind == "kubernetes" and not any(value(f"cluster.discovery.kubernetes.{word}") for word in SELECTING):
+        text = "neither a service nor labels are set"
+        advice = "set cluster.discovery.kubernetes.service, or label_selector"
+        problems.append(Problem(where, text, "cluster.discovery.kubernetes.service", advice))
+    server = value("cluster.discovery.dns.server")
+    if kind == "dns" and server and not SERVER.fullmatch(server):
+        text = f"{server!r} is no name server"
+        problems.append(Problem(where, text, "cluster.discovery.dns.server", "write ADDRESS:PORT, in figures"))
     nodes = value("cluster.discovery.static.nodes") if kind == "static" else ()
     wrong = [node for node in nodes if not NODE.fullmatch(node)]
     advice = "write NAME@HOST or NAME@HOST:PORT"

@@ -25,6 +25,7 @@ STRANGER: Final = "?"
 front of a number is what a node would have to be named in its configuration.
 """
 STATE_MAX: Final = 200
+NAME_MAX: Final = 255
 
 
 class Asking:
@@ -133,7 +134,8 @@ class Asking:
             slot = next(number for number in range(self._places_max) if number not in self._slots.values())
             self._slots[place.address] = slot
         # The host is one that a certificate may be for.
-        return f"{STRANGER}{slot}@{place.address.rpartition(':')[0].strip('[]')}"[:200]
+        host = place.host or place.address.rpartition(":")[0].strip("[]")
+        return f"{STRANGER}{slot}@{host}"[:NAME_MAX]
 
     def _dial(self, *, without: str = "") -> None:
         addresses: dict[str, list[str]] = {}

@@ -19,10 +19,13 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`name`: of the node, empty if the source knows addresses only. `address`: HOST:PORT of its cluster listener."""
+    """`name`: of the node, empty if the source knows addresses only. `address`: HOST:PORT of its cluster listener.
+    `host`: a name that its certificate may be for, empty for that of its address.
+    """
 
     name: str
     address: str
+    host: str = ""
 
 
 class Source(Protocol):

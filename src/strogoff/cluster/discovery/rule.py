@@ -228,7 +228,8 @@ def _among_new(own: Own, found: Sequence[Found], waited: Waited, manner: Manner,
         if answering is not None:
             return Wait([Reason(f"{first}, which starts the cluster and has not done so yet")])
         detail = known[first].error if first in known else "it has not been found"
-        return Wait([Reason(f"{first}, which alone may start the cluster", detail)])
+        awaited = [Reason(f"{first}, which alone may start the cluster", detail)]
+        return Wait([*awaited, _untold(trouble)] if trouble or waited.since_told_s is None else awaited)
     if reasons := _obstacles(own, found, waited, manner, trouble):
         if is_told_to:
             return StartAlone("cluster.discovery.start_alone_after is over")

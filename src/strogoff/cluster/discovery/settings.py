@@ -1,10 +1,13 @@
 """What the configuration says about discovery."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from strogoff.cluster.discovery.dns import DnsSource
+from strogoff.cluster.discovery.kubernetes import Api, KubernetesSource
 from strogoff.cluster.discovery.places import FileSource, Source, StaticSource
 from strogoff.cluster.discovery.rule import Manner
 from strogoff.cluster.terms import Terms
@@ -69,4 +72,51 @@ def _file(configuration: Configuration, terms: Terms) -> Source:
     return FileSource(Path(configuration.get("cluster.discovery.file.path")), is_tls=terms.is_tls)
 
 
-_SOURCES: Final[dict[str, Callable[[Configuration, Terms], Source]]] = {"static": _static, "file": _file}
+def _dns(configuration: Configuration, terms: Terms) -> Source:
+    get = configuration.get
+    return DnsSource(
+        get("cluster.discovery.dns.name"),
+        port=_port(configuration, terms),
+        server=str(get("cluster.discovery.dns.server") or ""),
+    )
+
+
+def _kubernetes(configuration: Configuration, terms: Terms) -> Source:
+    def get(word: str) -> Any:
+        return configuration.get(f"cluster.discovery.kubernetes.{word}")
+
+    token_file = Path(get("token_file"))
+    api = Api(
+        url=str(get("api_server") or _api_server(os.environ)).rstrip("/"),
+        namespace=str(get("namespace") or ""),
+        token_file=token_file,
+        ca_file=Path(get("ca_file")),
+        namespace_file=token_file.with_name("namespace"),
+        is_insecure=get("insecure"),
+    )
+    port = _port(configuration, terms)
+    return KubernetesSource(
+        api, service=str(get("service") or ""), selector=str(get("label_selector") or ""), port=port
+    )
+
+
+def _api_server(variables: Mapping[str, str]) -> str:
+    """Where Kubernetes says in each pod that its API is; empty elsewhere."""
+    host, port = variables.get("KUBERNETES_SERVICE_HOST", ""), variables.get("KUBERNETES_SERVICE_PORT", "443")
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else ""
+
+
+def _port(configuration: Configuration, terms: Terms) -> int:
+    """Of the cluster listeners of other nodes: that of this one, unless it is set."""
+    port = configuration.get("cluster.discovery.port")
+    if port != "auto":
+        return int(port)
+    return next(listener.port for listener in terms.listeners if not terms.is_tls or listener.tls is not None)
+
+
+_SOURCES: Final[dict[str, Callable[[Configuration, Terms], Source]]] = {
+    "static": _static,
+    "file": _file,
+    "dns": _dns,
+    "kubernetes": _kubernetes,
+}

@@ -303,8 +303,12 @@ def test_pods_may_do_no_more_than_they_have_to(manifests: list[dict[str, Any]]) 
     ("values", "resources"),
     [
         ({}, {"statefulsets"}),
-        ({"discovery": "kubernetes"}, {"statefulsets", "pods"}),
-        ({"discovery": "kubernetes", "drain": {"leave": "no"}}, {"pods"}),
+        ({"discovery": "kubernetes"}, {"statefulsets", "endpointslices"}),
+        ({"discovery": "kubernetes", "drain": {"leave": "no"}}, {"endpointslices"}),
+        (
+            {"discovery": "kubernetes", "config": {"cluster.discovery.kubernetes.label_selector": "a=b"}},
+            {"statefulsets", "pods"},
+        ),
         ({"drain": {"leave": "no"}}, set()),
         ({"statefulset": {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}}}, set()),
         ({"rbac": {"create": False}}, set()),
@@ -338,7 +342,7 @@ def test_a_pod_has_time_to_stop_when_it_has_drained(grace: int) -> None:
 
 
 def test_nodes_find_each_other_before_they_are_ready() -> None:
-    manifests = render({"discovery": "dns"}, name="mine", namespace="iot")
+    manifests = render({}, name="mine", namespace="iot")
     headless = named(manifests, "Service", "-headless")
     assert headless["spec"]["clusterIP"] == "None"
     assert headless["spec"]["publishNotReadyAddresses"] is True
@@ -398,7 +402,7 @@ def test_what_is_risky_is_said_after_the_installation(values: dict[str, Any], wa
 # -- the configuration ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in VALUE_SETS if name not in {"everything else", "through the API"}])
+@pytest.mark.parametrize("name", [name for name in VALUE_SETS if name != "everything else"])
 def test_a_broker_starts_with_the_configuration(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,12 +446,13 @@ def test_lines_of_the_user_go_before_those_of_the_chart(tmp_path: Path) -> None:
 
 
 def test_a_list_of_nodes_is_as_long_as_there_are_replicas_unless_it_is_the_users() -> None:
-    data = named(render({"replicaCount": 2}, name="mine", namespace="iot"), "ConfigMap")["data"]
+    data = named(render({"discovery": "static", "replicaCount": 2}, name="mine", namespace="iot"), "ConfigMap")["data"]
     assert data["nodes"].splitlines() == [
         f"VerneMQ@mine-strogoff-{number}.mine-strogoff-headless.iot.svc.cluster.local" for number in (0, 1)
     ]
     assert "cluster.discovery = file\n" in data["strogoff.conf"]
-    own = named(render({"config": {"cluster.discovery.static.nodes": "a@b,c@d"}}), "ConfigMap")["data"]
+    values = {"discovery": "static", "config": {"cluster.discovery.static.nodes": "a@b,c@d"}}
+    own = named(render(values), "ConfigMap")["data"]
     assert "cluster.discovery = static\n" in own["strogoff.conf"]
     assert "nodes" not in own
 
@@ -460,6 +465,8 @@ def test_a_changed_configuration_reaches_the_pods_and_changed_rules_need_no_rest
     acl = {"enabled": True, "content": "topic a\n"}
     assert annotations({"acl": acl}) != annotations({"acl": acl, "config": {"allow_anonymous": True}})
     assert annotations({"acl": acl}) == annotations({"acl": {**acl, "content": "topic b\n"}, "replicaCount": 5})
+    by_list = {"discovery": "static"}
+    assert annotations(by_list) == annotations({**by_list, "replicaCount": 5})
     mounts = {mount["mountPath"]: mount for mount in broker(render({"acl": acl}))["volumeMounts"]}
     # A file that is mounted by subPath would never change in a pod that runs.
     assert all("subPath" not in mount for mount in mounts.values())

@@ -41,10 +41,14 @@ def brokers(tmp_path: Path) -> Iterator[Brokers]:
             brokers.end_clients()
 
 
-def test_pods_that_start_together_with_a_bridge_are_one_cluster_and_stay_it_through_an_update(brokers: Brokers) -> None:
-    before = brokers.install(render(FAST), 3)
+@pytest.mark.parametrize("discovery", ["dns", "static"])
+def test_pods_that_start_together_with_a_bridge_are_one_cluster_and_stay_it_through_an_update(
+    brokers: Brokers, discovery: str
+) -> None:
+    values = {**FAST, "discovery": discovery}
+    before = brokers.install(render(values), 3)
     brokers.await_one_cluster(3)
-    changed = {**FAST, "config": {**FAST["config"], "max_offline_messages": 500}}
+    changed = {**values, "config": {**FAST["config"], "max_offline_messages": 500}}
     brokers.kubernetes.apply(render(changed))
     after = brokers.kubernetes.await_pods(NAME, 3, timeout_s=120)
     assert all(after[name].address != before[name].address for name in before)

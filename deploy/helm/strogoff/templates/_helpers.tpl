@@ -126,6 +126,9 @@ cluster.discovery = {{ .Values.discovery }}
 {{- if eq .Values.discovery "dns" }}
 cluster.discovery.dns.name = {{ include "strogoff.domain" . }}
 {{- end }}
+{{- if and (eq .Values.discovery "kubernetes") (not (hasKey .Values.config "cluster.discovery.kubernetes.label_selector")) }}
+cluster.discovery.kubernetes.service = {{ include "strogoff.headless" . }}
+{{- end }}
 {{- if .Values.acl.enabled }}
 vmq_acl.acl_file = /strogoff/conf/vmq.acl
 {{- end }}

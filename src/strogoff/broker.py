@@ -41,7 +41,7 @@ from strogoff.plugins.dispatcher import PluginEvent
 from strogoff.plugins.manager import COUNTERS, PluginManager
 from strogoff.plugins.requests import PhaseChange
 from strogoff.store.node_store import NodeStore
-from strogoff.store.putting_away import note_removal
+from strogoff.store.putting_away import Counts, note_removal
 
 __all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
 
@@ -140,7 +140,12 @@ class Broker:
             self._cluster_readiness_changed,
         )
         self.leaving = Leaving(
-            self.engine, self.cluster, self.listeners, node_name=self.node_name, stop=self.request_stop
+            self.engine,
+            self.cluster,
+            self.listeners,
+            node_name=self.node_name,
+            has_left=self._note_departure,
+            stop=self.request_stop,
         )
         self._boot_waits_for = "the services that run beside it"
         self._is_clustered = False
@@ -357,13 +362,7 @@ class Broker:
         """Others have taken over what this node has: it must not go on beside them."""
         if self._why_stopped is not None:
             return
-        online, offline = self.engine.session_count()
-        values = self._values()
-        counts = {
-            "sessions": online + offline,
-            "messages": int(values.get("queue_messages", 0)),
-            "retained": int(values.get("retain_messages", 0)),
-        }
+        counts = self._counts()
         try:
             note_removal(self.data_directory, told_by=told_by, **counts)
         except OSError as error:
@@ -379,6 +378,25 @@ class Broker:
         )
         _log.error("this node was taken out of its cluster while it was away: it stops", told_by=told_by, **counts)
         self.request_stop("taken out of the cluster")
+
+    def _note_departure(self) -> None:
+        """Retained messages are here still, as on all nodes. The node would not be let in again with them, and they
+        would be old by then: its next start begins without them.
+        """
+        try:
+            note_removal(self.data_directory, told_by="", has_left=True, **self._counts())
+        except OSError as error:
+            text = "this node has left its cluster, and cannot note that its next start is to begin empty"
+            _log.error(text, reason=str(error))
+
+    def _counts(self) -> Counts:
+        online, offline = self.engine.session_count()
+        values = self._values()
+        return {
+            "sessions": online + offline,
+            "messages": int(values.get("queue_messages", 0)),
+            "retained": int(values.get("retain_messages", 0)),
+        }
 
     def _values(self) -> dict[str, float]:
         return {row.name: row.value for row in aggregated(self.metrics.snapshot())}

@@ -47,6 +47,28 @@ def test_a_node_that_leaves_hands_its_sessions_over_and_stops(started: StartNode
     eventually(lambda: one.sees(two, three), "all three are there")
 
 
+def test_a_node_that_has_left_begins_empty_and_brings_nothing_old_back(started: StartNode, connect: Connect) -> None:
+    one, two = clustered(started, "one", "two")
+    publisher = connect(one)
+    for round_number in range(2):
+        for topic in ("stays", "goes"):
+            publisher.publish(topic, b"%d" % round_number, qos=1, retain=True)
+        assert two.broker.admin("retain", "show", "--format=csv").count("\n") == 3
+        assert two.broker.admin("cluster", "leave", f"node={two.name}", "-k").splitlines()[-1] == "Done"
+        assert two.broker.await_end() == 0
+        publisher.publish("goes", b"", qos=1, retain=True)
+        two.broker.start()
+        two.broker.await_log("it begins empty")
+        assert two.broker.admin("retain", "show") == ""
+        # What it had is kept, for whoever wants to look, and does not add up.
+        assert len(list(two.broker.data_directory.glob("store.left-*"))) == 1
+        assert two.join(one) == "Done"
+        eventually(lambda: one.sees(two), "it is a member again")
+        eventually(lambda: "stays" in two.broker.admin("retain", "show"), "it has what there is")
+        for node in (one, two):
+            assert "goes" not in node.broker.admin("retain", "show")
+
+
 def test_without_k_a_node_lets_nobody_in_and_stays(started: StartNode, connect: Connect) -> None:
     one, two = clustered(started, "one", "two")
     subscriber, publisher = connect(two), connect(one)

@@ -43,7 +43,9 @@ class EngineSessionCount(Protocol):
 
 
 class Leaving:
-    """How this node leaves, and how it has another one leave. `stop`: ends this node."""
+    """How this node leaves, and how it has another one leave. `has_left`: told when it has, with all that it had given
+    away; `stop`: ends this node.
+    """
 
     def __init__(
         self,
@@ -52,12 +54,14 @@ class Leaving:
         listeners: Listeners,
         *,
         node_name: str,
+        has_left: Callable[[], None],
         stop: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._cluster = cluster
         self._listeners = listeners
         self._node_name = node_name
+        self._has_left = has_left
         self._stop = stop
         self._is_leaving = asyncio.Lock()
 
@@ -124,6 +128,7 @@ class Leaving:
             await self._clients_gone(timeout_s)
             await self._hand_over(tell, interval_s)
             await self._cluster.removal.leave()
+            self._has_left()
         tell(f"{self._node_name} has left and stops")
         asyncio.get_running_loop().call_later(FLUSH_S, self._stop, "it has left its cluster")
         return "Done"

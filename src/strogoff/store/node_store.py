@@ -69,6 +69,10 @@ class NodeStore:
         if found is None:
             return
         path, removal = found
+        if removal.has_left:
+            text = "this node has left its cluster: what the others have as well is put away, and it begins empty"
+            _log.notice(text, path=path, retained=removal.retained)
+            return
         _log.notice(
             "this node was taken out of its cluster while it was away: what it had is put away, and it begins empty "
             "and alone; it may join again (vmq-admin cluster join)",

@@ -5,8 +5,8 @@ from pathlib import Path
 from strogoff.store.putting_away import note_removal, put_away
 
 
-def removed(directory: Path) -> Path:
-    note_removal(directory, told_by="one@h", sessions=3, messages=4, retained=5)
+def removed(directory: Path, *, has_left: bool = False) -> Path:
+    note_removal(directory, told_by="one@h", sessions=3, messages=4, retained=5, has_left=has_left)
     store = directory / "store"
     store.mkdir()
     (store / "0000000001.log").write_bytes(b"all that there is")
@@ -58,4 +58,30 @@ def test_a_damaged_note_counts(tmp_path: Path) -> None:
     found = put_away(tmp_path)
     assert found is not None
     assert found[0].name == "store.removed-unknown"
+    assert not store.exists()
+
+
+def test_of_a_node_that_has_left_the_latest_state_is_kept(tmp_path: Path) -> None:
+    removed(tmp_path)
+    of_removal = put_away(tmp_path)
+    kept: list[Path] = []
+    for _ in range(3):
+        removed(tmp_path, has_left=True)
+        found = put_away(tmp_path)
+        assert found is not None
+        assert found[1].has_left
+        kept.append(found[0])
+    # What was put away after a removal may be all that there is of something.
+    assert of_removal is not None
+    assert sorted(tmp_path.glob("store*")) == sorted([kept[-1], of_removal[0]])
+
+
+def test_a_crash_after_a_node_has_left_loses_nothing_that_was_put_away(tmp_path: Path) -> None:
+    store = removed(tmp_path, has_left=True)
+    note = (tmp_path / "removed-from-cluster.json").read_text()
+    found = put_away(tmp_path)
+    assert found is not None
+    (tmp_path / "removed-from-cluster.json").write_text(note)
+    assert put_away(tmp_path) is not None
+    assert (found[0] / "0000000001.log").exists()
     assert not store.exists()

@@ -62,16 +62,30 @@ def test_a_node_that_shall_stay_is_only_waited_for(started: StartNode, connect: 
 
 
 def test_a_node_that_cannot_leave_says_why_and_stays(started: StartNode) -> None:
-    one = started("one")
+    one, two = clustered(started, "one", "two")
+    two.broker.kill()
+    eventually(lambda: one.sees(down=(two,)), "two is down")
     done = drain(one, "--leave=yes", "--pause=0", "--timeout=1.5")
     assert done.returncode == 1
     assert "not left within 1.5 s: one@127.0.0.1 reaches no other node" in done.stderr
     assert one.broker.is_alive()
 
 
-def test_a_node_that_does_not_run_cannot_leave(tmp_path: Path) -> None:
-    words = ["drain", "--data-dir", str(tmp_path), "--leave=yes", "--pause=0", "--timeout=0"]
-    assert main(words) == 1
+def test_a_node_that_is_alone_has_nothing_to_leave(started: StartNode) -> None:
+    one = started("one")
+    began = time.monotonic()
+    done = drain(one, "--leave=yes", "--pause=0")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "strogoff drain: one@127.0.0.1 is alone: there is no cluster to leave, and it keeps what it has\n"
+    )
+    assert time.monotonic() - began < 30
+    assert one.broker.is_alive()
+
+
+def test_a_node_that_does_not_run_cannot_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drain", "--data-dir", str(tmp_path), "--leave=yes", "--pause=0"]) == 1
+    assert capsys.readouterr().err.startswith("strogoff drain: no node is running on ")
 
 
 def test_a_pod_that_is_scaled_down_leaves(started: StartNode, as_pod: Api, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,32 @@ def test_everything_that_the_package_is_built_of_is_copied() -> None:
     assert set(named) <= set(sources)
 
 
+def test_the_context_is_enough_to_know_what_the_package_is(tmp_path: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    context = tmp_path / "context"
+    for path in tracked:
+        if not is_ignored(path, IGNORE):
+            (context / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, context / path)
+    # What maturin asks before it compiles: the crate, and the package with its README and licence.
+    maturin, written_to = Path(sys.executable).parent / "maturin", tmp_path / "metadata"
+    metadata = subprocess.run(
+        [maturin, "pep517", "write-dist-info", "--metadata-directory", written_to],
+        cwd=context,
+        env={**os.environ, "CARGO_NET_OFFLINE": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert metadata.returncode == 0, metadata.stderr
+    [written] = written_to.glob("*/METADATA")
+    installed = importlib.metadata.distribution("strogoff")
+    assert f"Version: {installed.version}\n" in written.read_text()
+    assert (written.parent / "entry_points.txt").read_text().count("strogoff.cli") == 3
+
+
 def test_stages_build_on_stages_and_on_images_of_a_named_version() -> None:
     names = [stage.name for stage in STAGES]
     for number, stage in enumerate(STAGES):

@@ -60,7 +60,11 @@ says why, 3 configuration has errors
 
 
 class _NotLeftError(Exception):
-    """The node is a member still; the message says why."""
+    """The node is a member still; the message says why. `is_lasting`: another try would come to the same."""
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 def register(subparsers: "Subparsers") -> None:
@@ -111,7 +115,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _tell(str(error))
         return ExitCode.CONFIGURATION
     except _NotLeftError as error:
-        _tell(f"not left within {arguments.timeout:g} s: {error}")
+        _tell(str(error) if error.is_lasting else f"not left within {arguments.timeout:g} s: {error}")
         return ExitCode.FAILED
     _tell("left")
     return ExitCode.OK
@@ -154,6 +158,8 @@ def _leave(directory: Path, is_scaled_down: _ScaledDown | None, deadline: float)
                 return _leave_once(directory, own, deadline)
             reason, pause_s = f"{', '.join(before)} shall leave first", LOOK_S
         except _NotLeftError as error:
+            if error.is_lasting:
+                raise
             reason, pause_s = str(error), AGAIN_S
         if reason != told:
             _tell(reason)
@@ -170,6 +176,8 @@ def _members(directory: Path, deadline: float) -> tuple[str, list[str]]:
     own = next((str(row["Node"]) for row in found if row["link"] == "self"), None)
     if own is None:
         raise _NotLeftError("the node does not show itself among the members of its cluster")
+    if len(found) == 1:
+        raise _NotLeftError(f"{own} is alone: there is no cluster to leave, and it keeps what it has", is_lasting=True)
     return own, [str(row["Node"]) for row in found if row["Running"] is True and row["Node"] != own]
 
 
@@ -184,7 +192,7 @@ def _asked(directory: Path, words: tuple[str, ...], deadline: float) -> list[Tab
     try:
         response = ask(directory, words, timeout_s=max(LOOK_S, deadline - time.monotonic()), tell=_tell)
     except NodeNotReachedError as error:
-        raise _NotLeftError(str(error)) from None
+        raise _NotLeftError(str(error), is_lasting=True) from None
     if isinstance(response, Failure):
         raise _NotLeftError(response.error)
     return [part for part in response.result.parts if isinstance(part, Table)]

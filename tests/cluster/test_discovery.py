@@ -73,6 +73,11 @@ def test_the_others_wait_for_the_first_and_say_so(net: Network) -> None:
     for node in others:
         eventually(lambda node=node: expected in waits_for(node), "it says for whom it waits")  # type: ignore[misc]
         assert phase_of(node) == "discovering"
+    shown = json.loads(others[0].broker.admin("node", "discovery", "--format=json"))["table"]
+    assert [(row["node"], row["standing"], bool(row["error"])) for row in shown] == [
+        (first.name, "", True),
+        (others[1].name, "new", False),
+    ]
     # The second of them had all the patience there is.
     time.sleep(1.5)
     assert [phase_of(node) for node in others] == ["discovering", "discovering"]

@@ -22,11 +22,12 @@ VERNEMQ_PREFIX = "DOCKER_VERNEMQ_"
 OWN_PREFIX = "STROGOFF_SET_"
 USER_PREFIX = f"{VERNEMQ_PREFIX}USER_"
 
-_CONTAINER_VARIABLES = re.compile(
-    rf"{VERNEMQ_PREFIX}(?:DISCOVERY_NODE|DISCOVERY_KUBERNETES|KUBERNETES_[A-Z_]+|SWARM|COMPOSE)"
+_CONTAINER_VARIABLES = re.compile(rf"{VERNEMQ_PREFIX}KUBERNETES_[A-Z_]+")
+# What names the node, and finds others: see `container` and `container_discovery`.
+_OF_THE_CONTAINER = re.compile(
+    rf"{VERNEMQ_PREFIX}(?:DISCOVERY_NODE|DISCOVERY_KUBERNETES|SWARM|COMPOSE"
+    r"|KUBERNETES_(?:CLUSTER_NAME|NAMESPACE|SUBDOMAIN|LABEL_SELECTOR|INSECURE))"
 )
-# What only helps to find the node's name: see `container`.
-_OF_THE_NAME = re.compile(rf"{VERNEMQ_PREFIX}KUBERNETES_(?:CLUSTER_NAME|NAMESPACE|SUBDOMAIN)")
 _API_KEY_NAMES = ("API_KEY", "API_KEY_SCOPE")
 _KEY = re.compile(r"[A-Za-z0-9_.\\-]+")
 _USER = re.compile(r"[A-Za-z0-9_.-]+")
@@ -50,7 +51,7 @@ def read_environment(variables: Mapping[str, str]) -> EnvironmentReading:
     reading = EnvironmentReading()
     of_vernemq = sorted(name for name in variables if name.startswith(VERNEMQ_PREFIX))
     for name in of_vernemq:
-        if _OF_THE_NAME.fullmatch(name):
+        if _OF_THE_CONTAINER.fullmatch(name):
             continue
         if _CONTAINER_VARIABLES.fullmatch(name):
             reading.not_active.append(name)

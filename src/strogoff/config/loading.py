@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from strogoff.config.container import THIS_HOST, Host, name_in_container
+from strogoff.config.container_discovery import discovery_in_container
 from strogoff.config.environment import read_environment, take_from_files, unquoted
 from strogoff.config.errors import ConfigError, Problem
 from strogoff.config.extension import NO_EXTENSION, Extend, Extension
@@ -86,6 +87,7 @@ def load(
     if not any(assignment.key == "nodename" for assignment in given):
         given, name_problems = _with_name(given, variables, host)
         problems += name_problems
+    given = [*discovery_in_container(variables, given), *given]
     if found.path is None:
         return _built_in(given, problems, notes, extension)
     notes += _files_beside(found.path)

@@ -22,10 +22,13 @@ TRANSLATED = [
     ("STROGOFF_SET_LISTENER__TCP__DEFAULT", "0.0.0.0:1883", "listener.tcp.default", "0.0.0.0:1883"),
 ]
 
-CONTAINER_ONLY = [
+CONTAINER_ONLY = ["DOCKER_VERNEMQ_KUBERNETES_ISTIO_ENABLED"]
+OF_THE_CONTAINER = [
     "DOCKER_VERNEMQ_DISCOVERY_NODE",
     "DOCKER_VERNEMQ_DISCOVERY_KUBERNETES",
     "DOCKER_VERNEMQ_KUBERNETES_LABEL_SELECTOR",
+    "DOCKER_VERNEMQ_KUBERNETES_NAMESPACE",
+    "DOCKER_VERNEMQ_KUBERNETES_SUBDOMAIN",
     "DOCKER_VERNEMQ_SWARM",
     "DOCKER_VERNEMQ_COMPOSE",
 ]
@@ -45,8 +48,9 @@ def test_a_variable_of_the_container_is_known_but_not_active_yet(name: str) -> N
     assert reading.assignments == []
 
 
-def test_what_only_names_the_pod_is_not_told() -> None:
-    reading = read_environment({"DOCKER_VERNEMQ_KUBERNETES_NAMESPACE": "x", "DOCKER_VERNEMQ_KUBERNETES_SUBDOMAIN": "y"})
+@pytest.mark.parametrize("name", OF_THE_CONTAINER)
+def test_what_names_a_node_and_finds_others_is_no_key(name: str) -> None:
+    reading = read_environment({name: "x"})
     assert (reading.assignments, reading.problems, reading.not_active) == ([], [], [])
 
 

@@ -91,8 +91,8 @@ def test_variables_are_read_only_where_they_are_handed_over(monkeypatch: pytest.
 
 
 def test_variables_of_the_container_are_reported() -> None:
-    configuration = load(environment={"DOCKER_VERNEMQ_KUBERNETES_INSECURE": "1"})
-    assert "environment DOCKER_VERNEMQ_KUBERNETES_INSECURE: known, not active yet" in texts(
+    configuration = load(environment={"DOCKER_VERNEMQ_KUBERNETES_ISTIO_ENABLED": "1"})
+    assert "environment DOCKER_VERNEMQ_KUBERNETES_ISTIO_ENABLED: known, not active yet" in texts(
         configuration, NoteKind.NOT_ACTIVE_YET
     )
 

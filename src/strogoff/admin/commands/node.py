@@ -154,13 +154,38 @@ async def node_health(broker: Broker, _call: Call) -> Result:
     return Result.of(Table(("check", "ok", "reasons"), rows))
 
 
+@command(
+    "node discovery",
+    "Show whom this node has found when it looked for its cluster.",
+    description="""
+A row for each place of another node, as it was when this one looked last (cluster.discovery): a member does not look.
+standing: new, it has been in no cluster; alone, it is a cluster of one; member, of a cluster with so many members.
+lets_join: whether others may join through it now. error: why it does not answer.
+""",
+)
+async def discovery(broker: Broker, _call: Call) -> Result:
+    """Nothing but a note where `cluster.discovery` is `none`."""
+    found = broker.discovery
+    notes = [f"cluster.discovery = {found.source}"]
+    if found.trouble:
+        notes.append(f"nobody says where other nodes are: {found.trouble}")
+    if broker.phases.current in {Phase.DISCOVERING, Phase.JOINING}:
+        notes.append(f"waits for {'; '.join(found.waits_for())}")
+    rows: list[tuple[Value, ...]] = []
+    for each in found.found:
+        said = each.said
+        told: tuple[Value, ...] = ("", "", "") if said is None else (said.standing.value, said.members, said.is_settled)
+        rows.append((each.place, each.name, *told, each.error))
+    return Result.of(Table(("place", "node", "standing", "members", "lets_join", "error"), rows), notes=notes)
+
+
 @command("node ping", "Answer `pong`.")
 async def ping(_broker: Broker, _call: Call) -> Result:
     """The shortest proof that the node's control plane is alive."""
     return Result.of(Text("pong"))
 
 
-COMMANDS = (status, history, phase, node_health, ping)
+COMMANDS = (status, history, phase, node_health, discovery, ping)
 
 
 def _time(seconds: float) -> str:

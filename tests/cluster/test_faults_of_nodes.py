@@ -13,8 +13,11 @@ import pytest
 from broker_process import Setting
 from cluster.fabric import cut, why_impossible
 from cluster.hosted_nodes import SCALE, HostedCluster, HostedNode, hosted_cluster
+from cluster.load import CLIENT_PORT
 from cluster.real_nodes import eventually
-from protocol.client import unique
+from protocol.answers import Publish
+from protocol.client import Client, Network, dial, unique
+from protocol.marks import V5
 from strogoff.cli.exit_codes import ExitCode
 
 pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_impossible()))
@@ -23,6 +26,7 @@ Crash: TypeAlias = Callable[[HostedNode], None]
 FormCluster: TypeAlias = Callable[..., HostedCluster]
 
 NO_MATCHING_SUBSCRIBERS = 0x10
+HELD = 100
 
 
 @pytest.fixture
@@ -41,6 +45,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedCluster]
     """A cluster of three that each test leaves as it was."""
     with hosted_cluster(tmp_path_factory.mktemp("nodes"), 3) as cluster:
         yield cluster
+
+
+def resumed(node: HostedNode, client_id: str) -> Client:
+    """A client with a session that lasts, on a node."""
+    return Network(CLIENT_PORT, lambda port: node.host.run(dial, port)).resume(V5, client_id)
 
 
 def take_out(remover: HostedNode, node: HostedNode) -> None:
@@ -198,6 +207,39 @@ def test_five_nodes_are_restarted_one_after_the_other_under_load(formed: FormClu
         for client in (*cluster.subscribers, *cluster.publishers):
             eventually(lambda client=client: client.connections >= 2, f"{client.name} is back")  # type: ignore[misc]
     assert {client.connections for client in (*cluster.subscribers, *cluster.publishers)} == {2}
+
+
+def test_a_session_does_not_return_to_its_client_before_what_a_third_node_held_for_it(cluster: HostedCluster) -> None:
+    """Its home was down and comes back, and the node that holds messages for it reaches it later than the others."""
+    one, two, three = cluster.nodes
+    topic, client = unique("held/"), unique("c")
+    subscriber = resumed(three, client)
+    subscriber.subscribe(topic, qos=1)
+    subscriber.disconnect()
+    with cluster.connected(one) as publisher:
+        eventually(lambda: publisher.publish(topic, b"before", qos=1) == 0, "the route is known")
+        three.broker.kill()
+        cluster.await_down(one, three)
+        cluster.await_down(two, three)
+        for number in range(HELD):
+            assert publisher.publish(topic, b"%d" % number, qos=1) == 0
+    subscriber = resumed(two, client)
+    since = two.broker.log_size()
+    with cut(*cluster.ways([one], [three])):
+        three.start()
+        eventually(lambda: two.links().get(three.name) == "reachable", "its home is back")
+        # It is not brought here without them, as it would be at once.
+        eventually(lambda: "cannot reach" in two.broker.log_tail(since), "it waits")
+    found: set[bytes] = set()
+
+    def has_all() -> bool:
+        while (publish := subscriber.poll(Publish, 0.05)) is not None:
+            found.add(publish.payload)
+        return {b"%d" % number for number in range(HELD)} <= found
+
+    eventually(has_all, "all of them come", 30)
+    subscriber.close()
+    cluster.await_whole()
 
 
 def test_a_group_goes_on_when_the_node_of_a_member_is_killed(formed: FormCluster) -> None:

@@ -23,6 +23,8 @@ class Node:
         self.is_there = True
         self.heard: tuple[int, int] = HEARD
         self.filled, self.taken = 0, 0
+        self.held_for: set[str] = set()
+        """Nodes for which there are messages here, and which cannot be reached from here."""
         self.clock = 0
         self.did: list[str] = []
         self.requests = Requests(self._send, tasks)
@@ -33,6 +35,7 @@ class Node:
             requests=self.requests,
             routes=self,
             reachable=lambda: [other for other in nodes if other != name and nodes[other].is_there],
+            holds=lambda other: other in self.held_for,
             timeout_s=timeout_s,
         )
 
@@ -61,6 +64,15 @@ class Node:
 
     def lane_taken(self, _peer: str, position: int) -> bool:
         return self.taken >= position
+
+    def begin_move(self, _mountpoint: str, _client_id: str) -> None:
+        self.did.append("asked for a session, which is not here")
+
+    def observe_stamp(self, _stamp: int) -> None:
+        pass
+
+    def abandon_moves(self, _sessions: object) -> None:
+        pass
 
     def stamp(self) -> int:
         self.clock += 1
@@ -148,5 +160,50 @@ def test_without_an_old_node_no_lane_is_waited_for() -> None:
     async def test(new: Node, old: Node, third: Node) -> None:
         assert sorted(await new.moves.fence(None)) == [("new", 1), ("old", 1), ("third", 1)]
         assert [node.did[-1] for node in (new, old, third)] == ["turns passed"] * 3
+
+    run(test)
+
+
+SESSIONS = [("", "client")]
+
+
+@pytest.mark.parametrize("holder", ["new", "third"])
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_a_session_is_not_asked_for_while_a_node_holds_messages_for_the_old_one(holder: str, is_awaited: bool) -> None:
+    async def test(new: Node, old: Node, _third: Node) -> None:
+        node = new.nodes[holder]
+        node.held_for.add("old")
+        bringing = asyncio.ensure_future(new.moves.bring("old", SESSIONS, is_awaited=is_awaited))
+        assert await stays_open(bringing)
+        assert not old.did
+        node.held_for.clear()
+        assert not await bringing
+        assert old.did == ["asked for a session, which is not here"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("holder", ["new", "third"])
+def test_messages_that_stay_held_keep_a_session_where_it_is_unless_its_client_waits(holder: str) -> None:
+    async def test(new: Node, old: Node, _third: Node) -> None:
+        new.nodes[holder].held_for.add("old")
+        assert await new.moves.bring("old", SESSIONS) == set(SESSIONS)
+        assert not old.did
+        assert not await new.moves.bring("old", SESSIONS, is_awaited=True)
+        assert old.did == ["asked for a session, which is not here"]
+
+    run(test, timeout_s=0.3)
+
+
+def test_a_node_that_goes_away_with_what_it_holds_is_not_waited_for_any_longer() -> None:
+    async def test(new: Node, old: Node, third: Node) -> None:
+        third.held_for.add("old")
+        bringing = asyncio.ensure_future(new.moves.bring("old", SESSIONS))
+        assert await stays_open(bringing)
+        third.is_there = False
+        new.requests.lost("third")
+        assert not await bringing
+        assert old.did
+        third.held_for.clear()
 
     run(test)

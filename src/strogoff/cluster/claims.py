@@ -21,6 +21,7 @@ __all__ = ["Claims"]
 CLAIMS_A_MESSAGE: Final = 1_000
 MARGIN: Final = 60_000 << 16
 """A minute of stamps: claims that were under way when a node went out of reach are told again."""
+RETRY_MAX_S: Final = 10.0
 RETRY_S: Final = 1.0
 SERVER_UNAVAILABLE: Final = 0x88
 
@@ -62,7 +63,9 @@ class SessionMoves(Protocol):
     async def at_rest(self, sessions: Iterable[tuple[str, str]]) -> None:
         """Wait until none of these sessions is on its way to another node."""
 
-    async def bring(self, node: str, sessions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def bring(
+        self, node: str, sessions: Iterable[tuple[str, str]], *, is_awaited: bool = False
+    ) -> set[tuple[str, str]]:
         """Bring sessions of a node here; those that could not be."""
 
 
@@ -144,7 +147,7 @@ class Claims:
                     holders.setdefault(node, []).append(session)
         await self._homes.settle(without_holder)
         for node, sessions in holders.items():
-            for session in await self._moves.bring(node, sessions):
+            for session in await self._moves.bring(node, sessions, is_awaited=True):
                 refused[session] = "the session is on another node and could not be brought here, try again"
         self.refused += len(refused)
         self._engine.resolve_all(
@@ -171,20 +174,24 @@ class Claims:
     async def _tell_held(self, node: str) -> None:
         """Tell a node of the connections of which it has not heard."""
         since = self._told_until.pop(node, 0)
+        pause_s = RETRY_S
         while node in self._reachable():
             claims = await asyncio.to_thread(self._engine.claims_since, since)
+            staying: set[Session] = set()
             try:
                 for begin in range(0, len(claims), CLAIMS_A_MESSAGE):
                     part = claims[begin : begin + CLAIMS_A_MESSAGE]
                     answer = await self._requests.ask(node, "claim", {"claims": part}, timeout_s=self._timeout_s)
                     found = _found(answer, len(part))
                     kept = [claim[:2] for claim, what in zip(part, found, strict=True) if what == "kept"]
-                    await self._moves.bring(node, kept)
+                    staying |= await self._moves.bring(node, kept)
             except (NoAnswerError, RemoteError, ValueError) as error:
                 _log.warning("a node has not heard of all connections yet", node=node, reason=str(error))
-                await asyncio.sleep(RETRY_S)
             else:
-                return
+                if not staying:
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
         self._told_until[node] = min(since, self._told_until.get(node, since))
 
 

@@ -28,7 +28,10 @@ PART_BYTES: Final = 192 * 1_024
 PACKED_BYTES: Final = 256 * 1_024
 TURN_MS: Final = 1_000
 LOOK_S: Final = 0.002
+LOOK_AT_HELD_S: Final = 0.02
 GIVE_TIMEOUT_S: Final = 60.0
+AWAITED_S: Final = 3.0
+"""How long a client waits for its session at most since messages for it are held by a node that cannot pass them on."""
 KEPT_KEY: Final = b"cluster/moved"
 """A row whose writing tells that all that was written before is kept."""
 
@@ -107,7 +110,10 @@ class _Packed(NamedTuple):
 
 
 class Moves:
-    """The moves of one node. `reachable`: the other nodes. `timeout_s`: how long one may take for each step."""
+    """The moves of one node. `reachable`: the other nodes. `timeout_s`: how long one may take for each step.
+
+    `holds`: whether there are messages here for a node which cannot be reached.
+    """
 
     def __init__(
         self,
@@ -117,6 +123,7 @@ class Moves:
         requests: Requests,
         routes: KnownRoutes,
         reachable: Callable[[], Sequence[str]],
+        holds: Callable[[str], bool],
         timeout_s: float,
     ) -> None:
         self._engine = engine
@@ -124,6 +131,7 @@ class Moves:
         self._requests = requests
         self._routes = routes
         self._reachable = reachable
+        self._holds = holds
         self._timeout_s = timeout_s
         self._coming: set[SubscriberId] = set()
         self._going: dict[SubscriberId, str] = {}
@@ -137,6 +145,7 @@ class Moves:
             ("move end", self._asked_to_end),
             ("move abandon", self._asked_to_abandon),
             ("move take", self._asked_to_take),
+            ("move held", self._asked_to_pass_on),
             ("fence", self._asked_for_fence),
         ):
             requests.serve(kind, handler)
@@ -162,8 +171,13 @@ class Moves:
 
     # -- the new node ----------------------------------------------------------------------------------------
 
-    async def bring(self, node: str, sessions: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Bring sessions of a node here. Those that could not be brought although the node can be reached."""
+    async def bring(
+        self, node: str, sessions: Iterable[tuple[str, str]], *, is_awaited: bool = False
+    ) -> set[tuple[str, str]]:
+        """Bring sessions of a node here. Those that could not be brought although the node can be reached.
+
+        `is_awaited`: their clients wait. The others wait themselves while messages for the node are held elsewhere.
+        """
         failed: set[tuple[str, str]] = set()
         wanted = [SubscriberId(*session) for session in sessions]
         for begin in range(0, len(wanted), SESSIONS_A_MOVE):
@@ -172,15 +186,17 @@ class Moves:
             failed.update(set(part) - set(free))
             self._coming.update(free)
             try:
-                failed.update(await self._bring(node, free))
+                failed.update(await self._bring(node, free, is_awaited=is_awaited))
             finally:
                 self._coming.difference_update(free)
         self.failed += len(failed)
         return failed if node in self._reachable() else set()
 
-    async def _bring(self, node: str, wanted: Sequence[SubscriberId]) -> set[SubscriberId]:
+    async def _bring(self, node: str, wanted: Sequence[SubscriberId], *, is_awaited: bool) -> set[SubscriberId]:
         coming: list[SubscriberId] = []
         try:
+            if wanted:
+                await self._passed_on(node, is_awaited=is_awaited)
             answer = await self._ask(node, "begin", wanted)
             # What is written of the sessions from now on is later than what the old node has written.
             self._engine.observe_stamp(int(answer["stamp"]))
@@ -209,6 +225,46 @@ class Moves:
         self.come += len(coming)
         _log.info("sessions have come", node=node, sessions=len(coming))
         return busy
+
+    async def _passed_on(self, old: str, *, is_awaited: bool) -> None:
+        """Return when no node holds messages for the old one that it cannot pass on: they need the session there.
+
+        A client that waits gets its session all the same after a while. Raises `RemoteError` otherwise.
+        """
+        timeout_s = min(AWAITED_S, self._timeout_s) if is_awaited else self._timeout_s
+        others = [node for node in self._reachable() if node != old]
+        outcomes = await asyncio.gather(
+            self._held_no_more(old, timeout_s), *(self._ask_to_pass_on(node, old, timeout_s) for node in others)
+        )
+        holding = [node for node, is_done in zip([self._name, *others], outcomes, strict=True) if not is_done]
+        if not holding:
+            return
+        reason = f"{', '.join(holding)} cannot reach {old} and has messages for it"
+        if not is_awaited:
+            raise RemoteError(reason)
+        _log.warning("sessions are brought here before all of their messages are there", node=old, reason=reason)
+
+    async def _ask_to_pass_on(self, node: str, old: str, timeout_s: float) -> bool:
+        payload = {"to": old, "timeout_ms": int(timeout_s * 1_000)}
+        try:
+            answer = await self._requests.ask(node, "move held", payload, timeout_s=timeout_s + self._timeout_s)
+        except NoAnswerError:
+            return True
+        return answer.get("passed") is True
+
+    async def _held_no_more(self, old: str, timeout_s: float) -> bool:
+        """Whether nothing is held here for a node, or is no more in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await _until(lambda: not self._holds(old), LOOK_AT_HELD_S)
+                return True
+        return False
+
+    async def _asked_to_pass_on(self, _node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        old, timeout_ms = payload.get("to"), payload.get("timeout_ms")
+        if not isinstance(old, str) or not isinstance(timeout_ms, int):
+            raise RemoteError("a request that cannot be read")
+        return {"passed": await self._held_no_more(old, min(timeout_ms / 1_000, self._timeout_s))}
 
     async def _give_up(self, node: str, coming: Sequence[SubscriberId]) -> None:
         for session in coming:
@@ -362,10 +418,10 @@ class Moves:
             self._packed.pop(session, None)
 
 
-async def _until(holds: Callable[[], bool]) -> None:
+async def _until(holds: Callable[[], bool], look_s: float = LOOK_S) -> None:
     """Return when it holds. It is looked at again and again, since neither routes nor links tell of it."""
     while not holds():  # noqa: ASYNC110 - see above
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(look_s)
 
 
 def _text(data: bytes) -> str:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from strogoff._engine import ClaimRequest, SessionInfo
+from strogoff._engine import ClaimRequest, PeerInfo, SessionInfo
 from strogoff.cluster.claims import Claims, EngineClaims
 from strogoff.cluster.metadata import MetadataError, MetadataStore
 from strogoff.cluster.moves import EngineMoves, KnownRoutes, Moves
@@ -25,6 +25,9 @@ __all__ = ["Sessions"]
 MOVE_TIMEOUT_S: Final = 10.0
 GATHER_S: Final = 0.05
 """How long sessions that have another home are gathered, to go there together."""
+AGAIN_S: Final = 1.0
+AGAIN_MAX_S: Final = 30.0
+"""Until sessions are offered again to their home, which could not take them: doubled each time."""
 TAKEN_OVER: Final = 0x8E
 SESSIONS_AT_ONCE: Final = 200
 
@@ -44,6 +47,9 @@ class Engine(EngineClaims, EngineMoves, EngineSessions, Protocol):
 
     def session(self, client_id: str, mountpoint: str = "") -> SessionInfo | None:
         """A session of this node."""
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """The links to other nodes."""
 
     def disconnect(
         self, client_id: str, mountpoint: str = "", *, reason_code: int = 0x98, cleanup: bool = False
@@ -73,7 +79,13 @@ class Sessions:
         self._leaving: dict[str, set[SubscriberId]] = {}
         """Sessions of this node that have another home, by that."""
         self.moves = Moves(
-            engine, name, requests=requests, routes=routes, reachable=reachable, timeout_s=MOVE_TIMEOUT_S
+            engine,
+            name,
+            requests=requests,
+            routes=routes,
+            reachable=reachable,
+            holds=self._holds,
+            timeout_s=MOVE_TIMEOUT_S,
         )
         self.records = SubscriberRecords(engine, name, metadata, is_going=self.moves.is_going, away=self._is_away)
         self._claims = Claims(
@@ -86,6 +98,10 @@ class Sessions:
             timeout_s=answer_timeout_s,
             start_task=start_task,
         )
+
+    def _holds(self, node: str) -> bool:
+        """Whether messages for a node wait here since it cannot be reached."""
+        return any(peer.name == node and peer.state != "reachable" and peer.held_bytes for peer in self._engine.peers())
 
     def series(self) -> list[Series]:
         """What is counted of sessions between nodes."""
@@ -235,6 +251,11 @@ class Sessions:
         record = self.records.get(session)
         return None if record is None else record.node
 
+    def _is_waiting_for(self, home: str, session: SubscriberId) -> bool:
+        """Whether a session is here still, without a client, and has another home."""
+        info = self._engine.session(session.client_id, session.mountpoint)
+        return info is not None and not info.is_online and self._home_of(session) == home
+
     async def _return(self, home: str) -> None:
         """A node can be reached that may be the home of sessions which are here."""
         for session, _ in list(self.records.of_home(home)):
@@ -244,11 +265,21 @@ class Sessions:
         await asyncio.sleep(GATHER_S)
         # What this node has said of a session since counts.
         gathered = self._leaving.pop(home, set())
-        sessions = [session for session in gathered if self._home_of(session) == home]
-        try:
-            staying = await self.moves.give(home, sessions)
-        except (NoAnswerError, RemoteError) as error:
-            _log.warning("sessions stay until their home can take them", home=home, reason=str(error))
-            return
-        if staying:
-            _log.warning("sessions stay until their home can take them", home=home, sessions=len(staying))
+        pause_s = AGAIN_S
+        while sessions := [session for session in gathered if self._home_of(session) == home]:
+            staying: Collection[tuple[str, str]] = sessions
+            reason = ""
+            try:
+                staying = await self.moves.give(home, sessions)
+            except (NoAnswerError, RemoteError) as error:
+                reason = str(error)
+            if not staying:
+                return
+            _log.warning(
+                "sessions stay until their home can take them", home=home, sessions=len(staying), reason=reason
+            )
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_MAX_S)
+            if home not in self._reachable():
+                return
+            gathered = {session for session in sessions if self._is_waiting_for(home, session)}

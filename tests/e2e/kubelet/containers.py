@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import strogoff
 from e2e.kubelet.manifests import Security
 from e2e.kubelet.network import Namespace
 
@@ -30,14 +31,15 @@ _KILLED_BY_KILL = "sigprocmask unblock failed"
 class Image:
     """What stands for a container image: this machine, with the programs of the running Python in front.
 
-    `entry_point` and `arguments` are run where the manifest says nothing else.
+    `entry_point` and `arguments` are run where the manifest says nothing else. `files`: what it has besides, by path.
     """
 
-    entry_point: tuple[str, ...] = ("strogoff",)
-    arguments: tuple[str, ...] = ("start",)
+    entry_point: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: str = "/"
     user: int | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
         """The environment that each of its containers begins with."""
@@ -86,8 +88,9 @@ def start_script(plan: Plan, other_mounts: Sequence[str], begun: Path) -> str:
         # The interpreter may be in a directory of root's own.
         *(f"chmod a+rx {root}{shlex.quote(path)}" for path in _directories_of_programs()),
     ]
-    for bind in sorted(plan.binds, key=lambda bind: bind.target.count("/")):
-        target, source = root + shlex.quote(bind.target), shlex.quote(str(bind.source))
+    for bind in [*sorted(plan.binds, key=lambda bind: bind.target.count("/")), *_hidden_programs(plan.binds)]:
+        # A link on the way would lead out of the container, which has the same ones as the machine.
+        target, source = root + shlex.quote(os.path.realpath(bind.target)), shlex.quote(str(bind.source))
         if bind.source.is_dir():
             lines.append(f"mkdir -p {target}")
         else:
@@ -117,11 +120,24 @@ def _as_user(security: Security) -> list[str]:
     return [*words, "--"] if len(words) > 1 else []
 
 
+def _places_of_programs() -> list[Path]:
+    """Where the interpreter is, what it has installed, and the sources under test."""
+    sources = Path(strogoff.__file__).parents[1]
+    return list(
+        dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, sources))
+    )
+
+
+def _hidden_programs(binds: Sequence[Bind]) -> list[Bind]:
+    """Those of these places that a volume hides, as one at `/tmp` may: they are shown there again."""
+    targets = [Path(bind.target) for bind in binds]
+    hidden = [place for place in _places_of_programs() if any(target in place.parents for target in targets)]
+    return [Bind(place, str(place), is_read_only=True) for place in hidden]
+
+
 def _directories_of_programs() -> list[str]:
-    """All directories on the way to the interpreter and to the sources under test."""
-    sources = [Path(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path]
-    places = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent, *sources]
-    ways = {str(parent) for place in places for parent in (place, *place.parents)} - {"/"}
+    """All directories on the way to these places."""
+    ways = {str(way) for place in _places_of_programs() for way in (place, *place.parents)} - {"/"}
     return sorted(ways, key=len)
 
 

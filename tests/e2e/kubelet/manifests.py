@@ -15,7 +15,6 @@ DEFAULT_GRACE_S = 30
 _ELSEWHERE = frozenset(
     {
         "affinity",
-        "automountServiceAccountToken",
         "dnsPolicy",
         "imagePullSecrets",
         "nodeSelector",
@@ -246,6 +245,7 @@ class PodTemplate:
     grace_s: float
     fs_group: int | None
     service_account: str
+    has_service_account_token: bool
     has_service_links: bool
 
     def port(self, port: int | str) -> int:
@@ -262,7 +262,8 @@ def read_template(value: Manifest) -> PodTemplate:
     _known(value, "template", "metadata", "spec")
     metadata, spec = value.get("metadata") or {}, value["spec"]
     own = ("initContainers", "containers", "volumes", "terminationGracePeriodSeconds", "securityContext")
-    _known(spec, "template.spec", *own, "restartPolicy", "enableServiceLinks", passed_over=_ELSEWHERE)
+    more = ("restartPolicy", "enableServiceLinks", "automountServiceAccountToken")
+    _known(spec, "template.spec", *own, *more, passed_over=_ELSEWHERE)
     if spec.get("restartPolicy", "Always") != "Always":
         raise ManifestError("template.spec.restartPolicy: the pods of a stateful set have Always")
     security = spec.get("securityContext") or {}
@@ -276,6 +277,7 @@ def read_template(value: Manifest) -> PodTemplate:
         float(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_S)),
         security.get("fsGroup"),
         spec.get("serviceAccountName", "default"),
+        bool(spec.get("automountServiceAccountToken", True)),
         bool(spec.get("enableServiceLinks", True)),
     )
 
@@ -294,6 +296,8 @@ class StatefulSet:
     template: PodTemplate
     claims: tuple[str, ...] = ()
     deletes_claims_when_scaled: bool = False
+    min_ready_s: float = 0.0
+    """How long a pod has to be ready until it counts."""
 
     def pod_name(self, ordinal: int) -> str:
         return f"{self.name}-{ordinal}"
@@ -305,7 +309,7 @@ def read_stateful_set(value: Manifest) -> StatefulSet:
         spec,
         "spec",
         *("replicas", "selector", "serviceName", "podManagementPolicy", "updateStrategy", "template"),
-        *("volumeClaimTemplates", "persistentVolumeClaimRetentionPolicy"),
+        *("volumeClaimTemplates", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"),
         passed_over=frozenset({"revisionHistoryLimit"}),
     )
     strategy = spec.get("updateStrategy") or {}
@@ -328,6 +332,7 @@ def read_stateful_set(value: Manifest) -> StatefulSet:
         template,
         tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ()),
         retention.get("whenScaled", "Retain") == "Delete",
+        float(spec.get("minReadySeconds", 0)),
     )
 
 

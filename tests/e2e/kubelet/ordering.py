@@ -12,12 +12,22 @@ from e2e.kubelet.manifests import StatefulSet
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A pod as the controller sees it. `is_ready`: it runs and is ready. `has_failed`: it will never run again."""
+    """A pod as the controller sees it.
+
+    `is_ready`: it runs and is ready. `is_available`: and has been for as long as is wanted (None: as `is_ready`).
+    `has_failed`: it will never run again.
+    """
 
     revision: str
     is_ready: bool
     is_ending: bool = False
     has_failed: bool = False
+    is_available: bool | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether others need not wait for it any more."""
+        return (self.is_ready if self.is_available is None else self.is_available) and not self.is_ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ def next_steps(
             steps.append(Create(ordinal, is_former=ordinal < stateful_set.partition and not is_update_complete))
         elif pod.has_failed and not pod.is_ending:
             steps.append(Delete(ordinal))
-        elif pod.is_ready and not pod.is_ending:
+        elif pod.is_settled:
             continue
         if not stateful_set.is_parallel:
             return steps
@@ -78,6 +88,6 @@ def _update(stateful_set: StatefulSet, pods: Mapping[int, Seen]) -> list[Create 
         pod = pods[ordinal]
         if pod.revision != stateful_set.template.revision and not pod.is_ending:
             return [Delete(ordinal)]
-        if not pod.is_ready or pod.is_ending:
+        if not pod.is_settled:
             return []
     return []

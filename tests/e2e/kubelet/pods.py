@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from e2e.kubelet import volumes
+from e2e.kubelet import api, volumes
+from e2e.kubelet.api import Api
 from e2e.kubelet.container_worker import ContainerStatus, ContainerWorker, Pace
 from e2e.kubelet.containers import Bind, Image, Plan
 from e2e.kubelet.environment import Data, PodFacts, environment_of
@@ -22,13 +23,14 @@ _NAME_SERVICE: Final = "passwd: files\ngroup: files\nhosts: files dns\n"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What all pods have in common. `links`: variables that tell of services."""
+    """What all pods have in common. `links`: variables that tell of services. `api`: that they may ask."""
 
     network: Network
     directory: Path
     image: Image
     data: Data
     pace: Pace
+    api: Api
     links: Callable[[], Mapping[str, str]]
 
     def claim(self, name: str) -> Path:
@@ -64,6 +66,7 @@ class Pod:
         self.is_ending = False
         self.is_out_of_sight = False
         """Nothing has been heard of its machine for so long that it counts as not ready."""
+        self._ready_since: float | None = None
         self._machine = machine
         self._host = machine.network.host(self.name)
         self.address = self._host.address
@@ -96,6 +99,32 @@ class Pod:
     def is_ready(self) -> bool:
         """Whether all of its containers are, as far as anybody knows."""
         return not self.is_out_of_sight and all(worker.status.is_ready for worker in self._workers)
+
+    def is_available(self, now: float) -> bool:
+        """Whether it has been ready for as long as its stateful set wants. `now`: seconds; ask from time to time."""
+        if not self.is_ready:
+            self._ready_since = None
+            return False
+        if self._ready_since is None:
+            self._ready_since = now
+        return (now - self._ready_since) * self._machine.pace.factor >= self.stateful_set.min_ready_s
+
+    def manifest(self) -> dict[str, Any]:
+        """What the API tells of it."""
+        metadata: dict[str, Any] = {
+            "name": self.name,
+            "namespace": self.facts.namespace,
+            "uid": self.uid,
+            "labels": dict(self.facts.labels),
+        }
+        if self.is_ending:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        ready = {"type": "Ready", "status": str(self.is_ready)}
+        return {
+            "metadata": metadata,
+            "spec": {"hostname": self.name, "subdomain": self.stateful_set.service},
+            "status": {"phase": "Running", "podIP": self.address, "conditions": [ready]},
+        }
 
     @property
     def workers(self) -> Sequence[ContainerWorker]:
@@ -216,7 +245,9 @@ class Pod:
 
     def _plan(self, container: Container, log: Path) -> Plan:
         image = self._machine.image
-        links = self._machine.links() if self.template.has_service_links else {}
+        links = {"KUBERNETES_SERVICE_HOST": api.ADDRESS, "KUBERNETES_SERVICE_PORT": str(api.PORT)}
+        if self.template.has_service_links:
+            links |= self._machine.links()
         variables = environment_of(container, self.facts, self._machine.data, links)
         environment = image.variables() | {"HOSTNAME": self.name} | variables
         command = container.command or image.entry_point
@@ -226,13 +257,14 @@ class Pod:
         security = container.security
         if security.user is None:
             security = replace(security, user=image.user)
+        files = [Bind(path, target, is_read_only=True) for target, path in image.files.items()]
         return Plan(
             self._host.namespace,
             (*command, *arguments),
             environment,
             container.working_directory or image.working_directory,
             security,
-            (*self._system_binds(), *self._binds(container)),
+            (*files, *self._system_binds(), *self._binds(container)),
             self._directory / f"start-{container.name}",
             log,
         )
@@ -247,7 +279,7 @@ class Pod:
         return binds
 
     def _system_binds(self) -> list[Bind]:
-        """What a kubelet puts into each container so that names are found."""
+        """What a kubelet puts into each container so that names are found, and the API may be asked."""
         namespace, service = self.facts.namespace, self.stateful_set.service
         full_name = f"{self.name}.{service}.{namespace}.svc.{DOMAIN}"
         files = {
@@ -261,7 +293,15 @@ class Pod:
         directory.mkdir(exist_ok=True)
         for name, text in files.items():
             (directory / name).write_text(text)
-        return [Bind(directory / name, f"/etc/{name}") for name in files]
+        binds = [Bind(directory / name, f"/etc/{name}") for name in files]
+        if self.template.has_service_account_token:
+            account = self._directory / "account"
+            account.mkdir(exist_ok=True)
+            told = self._machine.api.account_files(self.template.service_account, namespace, self.uid)
+            for name, content in told.items():
+                (account / name).write_bytes(content)
+            binds.append(Bind(account, api.MOUNT_PATH, is_read_only=True))
+        return binds
 
 
 async def _cancelled(task: "asyncio.Future[Any]") -> None:

@@ -5,6 +5,7 @@ have and asks what there is. Everything ends with `stand_in`.
 """
 
 import asyncio
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -13,9 +14,10 @@ from concurrent.futures import wait as wait_for
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from e2e.kubelet import volumes
+from e2e.kubelet import api, volumes
+from e2e.kubelet.api import Api
 from e2e.kubelet.container_worker import Pace
 from e2e.kubelet.containers import Image
 from e2e.kubelet.environment import Data, service_links
@@ -58,7 +60,8 @@ class StandIn:
         self._former: dict[str, StatefulSet] = {}
         self._pods: dict[str, Pod] = {}
         self._pace = Pace(pace)
-        self._machine = Machine(self.network, directory, image, self._data, self._pace, self._links)
+        self.api = Api(directory / "api", self._objects)
+        self._machine = Machine(self.network, directory, image, self._data, self._pace, self.api, self._links)
         self.names = NameServer(self._lookup)
         self._proxies = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,6 +82,9 @@ class StandIn:
             for kind in ("ConfigMap", "Secret"):
                 for manifest in of_kind(manifests, kind):
                     self._data.read(manifest)
+            for kind in ("Role", "RoleBinding"):
+                for manifest in of_kind(manifests, kind):
+                    self.api.rights.read(manifest)
             for manifest in of_kind(manifests, "Service"):
                 await self._have_service(read_service(manifest))
             for manifest in of_kind(manifests, "StatefulSet"):
@@ -102,6 +108,16 @@ class StandIn:
             self._pods[name].end()
 
         self._do(delete)
+
+    def crash(self, name: str) -> None:
+        """The program of a pod's first container ends from one moment to the next, and is run again."""
+
+        async def crash() -> None:
+            running = self._pods[name].worker().running
+            if running is not None:
+                running.send(signal.SIGKILL)
+
+        self._do(crash)
 
     def lose_node(self, name: str, *, keeps_volumes: bool) -> None:
         """The machine of a pod is gone at once. The pod is made anew when that has been noticed."""
@@ -216,7 +232,8 @@ class StandIn:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        async with self._proxies, self.names.serving(DNS_ADDRESS), self._tasks:
+        self.network.add_address(api.ADDRESS)
+        async with self._proxies, self.names.serving(DNS_ADDRESS), self.api.serving(), self._tasks:
             control = self._tasks.create_task(self._control(), name="control")
             self._has_begun.set_result(None)
             await self._is_over.wait()
@@ -296,6 +313,19 @@ class StandIn:
             proxy = ServicePortProxy(lambda port=port: self._targets(service.name, port.target))  # type: ignore[misc]
             await proxy.listen(address, port.number)
             self._proxies.push_async_callback(proxy.close)
+
+    def _objects(self, resource: str, namespace: str) -> list[dict[str, Any]]:
+        """What the API gives of a kind."""
+        if resource == "pods":
+            found = [pod.manifest() for pod in self._pods.values()]
+        elif resource == "statefulsets":
+            found = [
+                {"metadata": {"name": each.name, "namespace": each.namespace}, "spec": {"replicas": each.replicas}}
+                for each in self._sets.values()
+            ]
+        else:
+            found = []
+        return [each for each in found if each["metadata"]["namespace"] == namespace]
 
     def _of(self, stateful_set: StatefulSet) -> dict[int, Pod]:
         return {pod.ordinal: pod for pod in self._pods.values() if pod.stateful_set.name == stateful_set.name}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from e2e.kubelet.brokers import Brokers
+from e2e.kubelet.brokers import IMAGE, Brokers
 from e2e.kubelet.network import why_impossible
 from e2e.kubelet.rendering import render
 from e2e.kubelet.stand_in import stand_in
@@ -33,7 +33,7 @@ FAST: dict[str, Any] = {
 
 @pytest.fixture
 def brokers(tmp_path: Path) -> Iterator[Brokers]:
-    with stand_in(tmp_path) as kubernetes:
+    with stand_in(tmp_path, IMAGE) as kubernetes:
         brokers = Brokers(kubernetes, NAME)
         try:
             yield brokers

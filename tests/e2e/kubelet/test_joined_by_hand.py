@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2e.kubelet.brokers import Brokers
+from e2e.kubelet.containers import Image
 from e2e.kubelet.example import HEADLESS, NAME, example
 from e2e.kubelet.network import why_impossible
 from e2e.kubelet.stand_in import stand_in
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_imp
 
 @pytest.fixture
 def brokers(tmp_path: Path) -> Iterator[Brokers]:
-    with stand_in(tmp_path) as kubernetes:
+    with stand_in(tmp_path, Image(("strogoff",), ("start",))) as kubernetes:
         brokers = Brokers(kubernetes, NAME)
         try:
             yield brokers

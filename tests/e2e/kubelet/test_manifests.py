@@ -35,7 +35,7 @@ def test_a_stateful_set_has_the_defaults_of_kubernetes() -> None:
 @pytest.mark.parametrize(
     ("field", "names"),
     [
-        ({"minReadySeconds": 10}, "spec: the stand-in does not know minReadySeconds"),
+        ({"ordinals": {"start": 1}}, "spec: the stand-in does not know ordinals"),
         ({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}}}, "maxUnavailable"),
         ({"selector": {"matchLabels": {"app": "another"}}}, "spec.selector does not select"),
     ],

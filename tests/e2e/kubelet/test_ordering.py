@@ -93,6 +93,13 @@ def test_pods_below_the_partition_are_not_updated_and_come_back_as_they_were() -
     assert steps(three, OLD, OLD, None, is_update_complete=False) == [Create(2)]
 
 
+def test_a_pod_has_to_be_ready_for_some_time_until_the_next_one_has_its_turn() -> None:
+    fresh = dataclasses.replace(READY, is_available=False)
+    assert steps(of(2), fresh) == []
+    assert steps(of(2), OLD, fresh) == []
+    assert steps(of(2), OLD, dataclasses.replace(READY, is_available=True)) == [Delete(0)]
+
+
 def test_without_rolling_updates_nothing_is_replaced() -> None:
     assert steps(of(2, is_rolling=False), OLD, OLD) == []
 

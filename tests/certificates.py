@@ -110,12 +110,13 @@ class CertificateAuthority:
             )
         return Issued(builder.sign(self.key, hashes.SHA256()), private, self.chain)
 
-    def issue_for_node(self, host: str) -> Issued:
-        """A certificate for both ends of links, since a node is both."""
+    def issue_for_node(self, host: str, *more: str) -> Issued:
+        """A certificate for both ends of links, since a node is both. `more`: names beside that of its host."""
         key = make_key("ec")
         both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = draft(subject(host), self.name, key, days=(-1, 30)).add_extension(both, critical=False)
-        builder = builder.add_extension(x509.SubjectAlternativeName([general(host)]), critical=False)
+        names = [general(name) for name in (host, *more)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Issued(builder.sign(self.key, hashes.SHA256()), key, self.chain)
 
     def revoke(self, *issued: Issued) -> None:

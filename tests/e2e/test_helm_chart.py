@@ -211,6 +211,7 @@ def test_helm_finds_nothing_to_complain_about(name: str) -> None:
         ({"service": {"mqtt": {"port": 70_000}}}, "port"),
         ({"drain": {"leave": "perhaps"}}, "leave"),
         ({"clusterTls": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef.name: the issuer that signs"),
+        ({"clusterTls": {"enabled": True}, "discovery": "kubernetes"}, "use dns, or static"),
         ({"certificates": {"cert": "CERTIFICATE"}}, "certificates.key: the key of certificates.cert"),
     ],
 )
@@ -360,7 +361,8 @@ def test_names_have_room_for_what_is_put_behind_them() -> None:
 
 def test_the_certificate_of_cert_manager_is_good_for_all_nodes_and_both_ends() -> None:
     certificate = named(render(VALUE_SETS["closed"], name="mine", namespace="iot"), "Certificate")["spec"]
-    assert certificate["dnsNames"] == ["*.mine-strogoff-headless.iot.svc.cluster.local"]
+    domain = "mine-strogoff-headless.iot.svc.cluster.local"
+    assert certificate["dnsNames"] == [domain, f"*.{domain}"]
     assert {"server auth", "client auth"} <= set(certificate["usages"])
     assert certificate["issuerRef"] == {"name": "nodes", "kind": "Issuer", "group": "cert-manager.io"}
 

@@ -1,11 +1,13 @@
 """The chart as Helm renders it, run by the stand-in for Kubernetes."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from certificates import CertificateAuthority
 from e2e.kubelet.brokers import IMAGE, Brokers
 from e2e.kubelet.network import why_impossible
 from e2e.kubelet.rendering import render
@@ -57,3 +59,20 @@ def test_pods_that_start_together_with_a_bridge_are_one_cluster_and_stay_it_thro
     shown = brokers.admin(0, "config", "show", "max_offline_messages", "distributed_cookie", "--format=csv")
     assert "/strogoff/conf/strogoff.conf" in shown
     assert "environment STROGOFF_SET_DISTRIBUTED_COOKIE_FILE" in shown
+
+
+def test_nodes_find_each_other_over_tls_with_one_certificate_for_all(brokers: Brokers) -> None:
+    values = {**FAST, "clusterTls": {"enabled": True, "existingSecret": "nodes"}}
+    domain = f"{NAME}-headless.mqtt.svc.cluster.local"
+    authority = CertificateAuthority()
+    issued = authority.issue_for_node(domain, f"*.{domain}")
+    files = {"tls.crt": issued.certificate_pem, "tls.key": issued.key_pem, "ca.crt": authority.pem}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "nodes", "namespace": "mqtt"},
+        "data": {name: base64.b64encode(content).decode() for name, content in files.items()},
+    }
+    brokers.install([secret, *render(values)], 3)
+    brokers.await_one_cluster(3)
+    assert "/strogoff/tls/cluster/tls.crt" in brokers.admin(0, "tls", "show", "--format=csv")

@@ -86,6 +86,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "strogoff.conf" -}}
+{{- if and .Values.clusterTls.enabled (eq .Values.discovery "kubernetes") -}}
+{{- fail "discovery: kubernetes finds addresses, for which no certificate of clusterTls is good: use dns, or static" -}}
+{{- end -}}
 platform_data_dir = /strogoff/data/node
 listener.http.metrics = {{ .Values.listenAddress }}:8888
 {{- if .Values.clusterTls.enabled }}

@@ -68,6 +68,7 @@ format: $(STAMPS)/test ## Format all sources.
 bench: build ## Measure, beside mosquitto where that is installed; results go to benchmarks/results.
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/bridge.py
 
 bench-quick: build ## The same in two minutes.
 	$(BIN)/python benchmarks/run.py --quick

@@ -73,8 +73,7 @@ class Node(BrokerRun):
 
     def cpu_s(self) -> float:
         """CPU time of the process."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_s_of(self.pid)
 
     def memory_mib(self) -> float:
         """Memory of the process."""
@@ -84,6 +83,12 @@ class Node(BrokerRun):
         """A metric as it is now."""
         lines = self.admin("metrics", "show").splitlines()
         return sum(int(line.rpartition("=")[2]) for line in lines if f".{name} " in line)
+
+
+def cpu_s_of(pid: int) -> float:
+    """CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 //! When to connect, and to what, is the control plane's affair; a bridge makes one attempt at a time and says how it ended.
 //!
 //! * `mapping.rs`: which topics a message goes to
+//! * `echoes.rs`: what a broker sends back that does not know bridges
 //! * `marks.rs`: how a message says through which brokers it came
 //! * `passing.rs`: a message on its way
 //! * `pump.rs`: both clients, without sockets
@@ -15,6 +16,7 @@
 //! * `driver.rs`: the thread and the sockets
 
 mod driver;
+mod echoes;
 mod mapping;
 mod marks;
 mod passing;

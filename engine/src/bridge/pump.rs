@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::echoes::Echoes;
 use super::mapping::{Forward, Mapping, Subscription, Way};
 use super::marks::{CLUSTER, MARK_SIZE_MAX, VIA, is_marked, user_property};
 use super::passing::{Passing, Source, left_of};
@@ -144,6 +145,8 @@ pub(super) struct Pump {
     via_own: Vec<u8>,
     remote_mark: Box<str>,
     via_remote: Vec<u8>,
+    /// Of what is sent to a broker that sends it back.
+    echoes: Option<Echoes>,
     /// What the other broker or this node refused, for the log.
     pub complaints: Vec<String>,
 }
@@ -154,7 +157,17 @@ impl Pump {
         let via_remote = user_property(VIA, &plan.remote_mark);
         let remote_mark = plan.remote_mark.clone();
         let remote = End::new(ClientSettings { send_window: plan.window, ..ClientSettings::default() });
-        Self { plan, local: End::new(local), remote, status, via_own, remote_mark, via_remote, complaints: Vec::new() }
+        Self {
+            plan,
+            local: End::new(local),
+            remote,
+            status,
+            via_own,
+            remote_mark,
+            via_remote,
+            echoes: None,
+            complaints: Vec::new(),
+        }
     }
 
     fn end(&mut self, side: Side) -> &mut End {
@@ -289,6 +302,15 @@ impl Pump {
             let told = told.map(|(_, mark)| mark).filter(|mark| mark.len() <= MARK_SIZE_MAX);
             self.remote_mark = told.map_or_else(|| self.plan.remote_mark.clone(), Into::into);
             self.via_remote = user_property(VIA, &self.remote_mark);
+            let settings = self.remote.client.settings();
+            let sends_back = settings.version != ProtocolVersion::V5 && !settings.bridge;
+            if !sends_back {
+                self.echoes = None;
+            } else if let Some(echoes) = self.echoes.as_mut().filter(|_| !is_present) {
+                echoes.clear();
+            } else {
+                self.echoes.get_or_insert_default();
+            }
         }
         self.subscribe(side, is_present);
         self.send_backlog(side, now_ms);
@@ -347,7 +369,9 @@ impl Pump {
             Side::Remote => (&self.plan.incoming, &[&*self.plan.own_mark][..]),
         };
         let properties = &publish.properties;
-        let forwards = if is_marked(properties.raw, marks) {
+        let echoes = self.echoes.as_mut().filter(|_| from == Side::Remote);
+        let is_echo = echoes.is_some_and(|echoes| echoes.is_echo(publish.topic, publish.payload));
+        let forwards = if is_echo || is_marked(properties.raw, marks) {
             count(&self.status.looped);
             Vec::new()
         } else {
@@ -401,6 +425,12 @@ impl Pump {
         source: Option<&Rc<Source>>,
         now_ms: u64,
     ) {
+        if to == Side::Remote
+            && let Some(echoes) = &mut self.echoes
+            && !self.plan.incoming.forwards(&forward.topic, 0, false, &[]).is_empty()
+        {
+            echoes.sent(&forward.topic, payload, now_ms);
+        }
         let qos = QoS::from_u8(forward.qos).unwrap_or(QoS::AtMostOnce);
         let end = self.end(to);
         if qos == QoS::AtMostOnce && end.backlog.is_empty() && end.unwritten() < OUTPUT_FULL {

@@ -258,6 +258,18 @@ fn messages_carry_the_marks_of_where_they_were() {
 }
 
 #[test]
+fn what_a_broker_sends_back_that_knows_no_bridges_is_left_out() {
+    let mut bridge = Bridge::connected(1, ProtocolVersion::V3_1_1);
+    bridge.sent(Side::Local, V5);
+    bridge.sent(Side::Remote, ProtocolVersion::V3_1_1);
+    bridge.deliver(Side::Local, V5, QoS::AtLeastOnce, 1, "m", &[]);
+    for (id, payload) in [(1, "m"), (2, "m"), (3, "n")] {
+        bridge.deliver(Side::Remote, ProtocolVersion::V3_1_1, QoS::AtLeastOnce, id, payload, &[]);
+    }
+    assert_eq!(bridge.sent(Side::Local, V5), ["publish t/x 2 m", "publish t/x 3 n"]);
+}
+
+#[test]
 fn a_refused_subscription_is_told() {
     let mut bridge = Bridge::connected(1, ProtocolVersion::V3_1_1);
     let mut bytes = Vec::new();

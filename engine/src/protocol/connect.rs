@@ -140,7 +140,9 @@ pub fn admit(
     if connect.client_id.len() > settings.max_client_id_size && !admission.is_internal() {
         return Err(refuse(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, "a client id longer than max_client_id_size"));
     }
-    let will = connect.will.as_ref().map(|will| keep_will(will, settings, version)).transpose().map_err(|reason| {
+    // A mosquitto that bridges announces its state under $SYS, where only this broker publishes. That is no reason to refuse it.
+    let will = connect.will.as_ref().filter(|will| !(connect.bridge && will.topic.starts_with("$SYS/")));
+    let will = will.map(|will| keep_will(will, settings, version)).transpose().map_err(|reason| {
         refuse(reason, "a will topic that begins with $, or has more levels or bytes than allowed")
     })?;
     let is_v5 = version == ProtocolVersion::V5;

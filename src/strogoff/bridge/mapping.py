@@ -1,16 +1,16 @@
-"""What the rules of a bridge come to together: what to subscribe to on each side, and what becomes of a message.
+"""What the rules of a bridge come to together: what to subscribe to on each side.
 
-A message goes to each topic on the other side once, whatever the number of rules that lead there. Filters that another
-one covers are not subscribed to. Where filters overlap in part the sender may send one copy for each: the identifiers
-of the subscriptions tell which copy stands for which rules, so that exactly one of them is forwarded to each topic.
+Filters that another one covers are not subscribed to. What becomes of a message that comes is the engine's affair
+(`engine/src/bridge/mapping.rs`): it goes to each topic on the other side once, whatever the number of rules that lead
+there.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 
 from strogoff.bridge.topics import SHARE, Direction, TopicRule, covers
 
-__all__ = ["Forward", "Subscription", "forwards", "subscriptions"]
+__all__ = ["Subscription", "subscriptions"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,15 +31,6 @@ class Subscription:
     def wire_filter(self) -> str:
         """As it stands in SUBSCRIBE."""
         return self.topic_filter if self.group is None else f"{SHARE}/{self.group}/{self.topic_filter}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Forward:
-    """What is published on the other side for a message."""
-
-    topic: str
-    qos: int
-    retain: bool
 
 
 def subscriptions(rules: Iterable[TopicRule], way: Direction, *, group: str | None = None) -> tuple[Subscription, ...]:
@@ -73,49 +64,3 @@ def subscriptions(rules: Iterable[TopicRule], way: Direction, *, group: str | No
 
 def _is_covered(filter_: tuple[str | None, str], other: tuple[str | None, str]) -> bool:
     return filter_[0] == other[0] and covers(other[1], filter_[1])
-
-
-@dataclasses.dataclass(slots=True)
-class _Wanted:
-    """What the rules that lead to one topic ask for, and the subscription whose copy is forwarded."""
-
-    owner: Subscription
-    owner_qos: int
-    qos: int
-    keeps_retain: bool
-
-
-def forwards(
-    subscribed: Sequence[Subscription],
-    way: Direction,
-    topic: str,
-    *,
-    qos: int,
-    retain: bool,
-    through: Collection[int] | None = None,
-) -> tuple[Forward, ...]:
-    """What to publish on the other side for a message that came with a topic, QoS and retain flag.
-
-    `through`: identifiers of the subscriptions that this copy came through; None where the sender does not tell. `OUT`
-    goes at the highest QoS of the rules, `IN` at the QoS that it came with, if no rule is below that.
-    """
-    wanted: dict[str, _Wanted] = {}
-    for subscription in subscribed:
-        for rule in subscription.rules:
-            target = rule.target(way, topic)
-            if target is not None:
-                _want(wanted, target, rule, subscription)
-    return tuple(
-        Forward(target, want.qos if way is Direction.OUT else min(qos, want.qos), retain and want.keeps_retain)
-        for target, want in wanted.items()
-        if through is None or want.owner.identifier in through
-    )
-
-
-def _want(wanted: dict[str, _Wanted], target: str, rule: TopicRule, subscription: Subscription) -> None:
-    want = wanted.setdefault(target, _Wanted(subscription, rule.qos, rule.qos, rule.keeps_retain))
-    want.qos = max(want.qos, rule.qos)
-    want.keeps_retain = want.keeps_retain or rule.keeps_retain
-    # A copy for a group may come to another member of it, so one that comes here for certain goes before it.
-    if (subscription.group is None, rule.qos) > (want.owner.group is None, want.owner_qos):
-        want.owner, want.owner_qos = subscription, rule.qos

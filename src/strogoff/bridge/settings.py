@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from strogoff.bridge.topics import Direction, TopicRule, TopicRuleError, parse_topic_rule
+from strogoff.bridge.topics import Direction, TopicRule, TopicRuleError, overlap, parse_topic_rule
 from strogoff.config import Configuration, Note, Problem
 from strogoff.config.keys import split_key
 from strogoff.config.notes import NoteKind
@@ -225,9 +225,19 @@ class _Reader:
         if not numbered:
             text = f"{self.key} has no topic rules, so it bridges nothing: add {prefix}1 = PATTERN"
             self.notes.append(Note(NoteKind.WARNING, text, (self.key,)))
-        if self._get("cluster") == Spread.EVERY.value and any(rule.direction is Direction.BOTH for rule in rules):
-            text = f"{self.key}.cluster = every: with N nodes each message comes and goes N times"
-            self.notes.append(Note(NoteKind.WARNING, text, (f"{self.key}.cluster",)))
+        comes_back = any(
+            overlap(one.remote_filter, other.remote_filter)
+            for one in rules
+            for other in rules
+            if one.goes(Direction.OUT) and other.goes(Direction.IN)
+        )
+        if comes_back and self._get("cluster") != Spread.ONE.value and self._get("mqtt_version") != "5":
+            option = f"{self.key}.cluster"
+            text = (
+                f"{option} = {self._get('cluster')}: what one node takes to the other broker comes back over another "
+                f"one, since MQTT 3 cannot say where it was: set {self.key}.mqtt_version = 5"
+            )
+            self.notes.append(Note(NoteKind.WARNING, text, (option,)))
         return tuple(rules)
 
     def _tls(self) -> TlsSettings:

@@ -1,14 +1,18 @@
 """What the rules of a bridge come to together: each topic on the other side gets a message once."""
 
+import dataclasses
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypothesis_profiles import load_profile
-from strogoff.bridge.mapping import Forward, Subscription, forwards, subscriptions
+from strogoff._engine import bridge_forwards
+from strogoff.bridge.mapping import Subscription, subscriptions
+from strogoff.bridge.plan import engine_subscriptions
 from strogoff.bridge.topics import Direction, TopicRule, matches, parse_topic_rule
 
 load_profile()
@@ -29,6 +33,32 @@ LINES = (
 )
 TOPICS = ("a", "a/b", "b/b", "a/b/c", "near/a/b", "far/a/b", "far/far/a", "c/b", "$a/b")
 SETS = st.lists(st.sampled_from(LINES), max_size=6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """What is published on the other side for a message."""
+
+    topic: str
+    qos: int
+    retain: bool
+
+
+def forwards(
+    subscribed: Sequence[Subscription],
+    way: Direction,
+    topic: str,
+    *,
+    qos: int,
+    retain: bool,
+    through: Sequence[int] | None = None,
+) -> tuple[Forward, ...]:
+    """What the engine makes of a message. `through` None: the sender does not tell."""
+    handed = engine_subscriptions(subscribed, way)
+    found = bridge_forwards(
+        handed, topic, out=way is Direction.OUT, qos=qos, retain=retain, through=list(through or ())
+    )
+    return tuple(Forward(*each) for each in found)
 
 
 def rules(*lines: str) -> list[TopicRule]:

@@ -5,6 +5,7 @@ Helm runs in a process of its own: it is written in Go, whose threads and signal
     manifests = render({"replicaCount": 3})
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -71,17 +72,18 @@ def _rendered(values: Mapping[str, Any], name: str, namespace: str) -> dict[str,
 
 
 def _ask(request: Mapping[str, Any]) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-c", _HELM],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_S,
-    )
-    if done.returncode != 0:
-        raise RenderingError(f"Helm has ended with {done.returncode}: {done.stderr[-2000:]}")
-    answer = json.loads(done.stdout)
+    """Each caller gets an answer of its own, which it may change."""
+    answer = json.loads(_answer_of_helm(json.dumps(request)))
     if "error" in answer:
         raise RenderingError(answer["error"])
     return answer["found"]
+
+
+@functools.cache
+def _answer_of_helm(request: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _HELM], input=request, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
+    if done.returncode != 0:
+        raise RenderingError(f"Helm has ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout

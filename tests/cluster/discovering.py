@@ -1,7 +1,8 @@
 """Nodes that find their cluster by themselves, as the rule sees them: a simulated start, in steps of 0.1 s.
 
 Each node has a time at which it starts, and for each other node a time from which on it can see that one. Between them
-is nothing but the rule: a node that starts alone lets others join, and who joins is a member at once.
+is nothing but the rule: a node that starts alone lets others join and goes on looking, and who joins is a member at
+once.
 """
 
 import random
@@ -50,7 +51,7 @@ class Start:
         while self.now < until_s:
             self.now = round(self.now + STEP_S, 3)
             for node in self.nodes:
-                if node.cluster == 0 and node.starts_at <= self.now:
+                if self._members_with(node) <= 1 and node.starts_at <= self.now:
                     self._step(node)
 
     def clusters(self) -> set[int]:
@@ -68,9 +69,10 @@ class Start:
             self.now - told_at if self.now >= told_at else None,
             self.now - max(node.changed_at, told_at),
         )
-        decision = decide(Own(node.name, Standing.NEW, 0), found, waited, self.manner)
+        standing = Standing.ALONE if node.cluster else Standing.NEW
+        decision = decide(Own(node.name, standing, node.cluster), found, waited, self.manner)
         match decision:
-            case StartAlone():
+            case StartAlone() if not node.cluster:
                 node.cluster = 1 + len(self.founders)
                 self.founders.append(node.name)
             case Join():
@@ -90,10 +92,14 @@ class Start:
                 found.append(Found(other.name, other.name))
         return found
 
+    def _members_with(self, node: Node) -> int:
+        """How many are in its cluster; 0 while it is in none."""
+        return sum(other.cluster == node.cluster for other in self.nodes) if node.cluster else 0
+
     def _said(self, node: Node) -> Said:
         if node.cluster == 0:
             return Said(node.name, Standing.NEW, 0, is_settled=False)
-        members = sum(other.cluster == node.cluster for other in self.nodes)
+        members = self._members_with(node)
         standing = Standing.MEMBER if members > 1 else Standing.ALONE
         return Said(node.name, standing, node.cluster, members=members)
 

@@ -125,6 +125,10 @@ def test_a_node_whose_join_is_refused_says_why_once_serves_its_clients_and_goes_
     assert first.broker.log_tail().count("could not join") == 1
     assert first.links() == {first.name: "self"}
     client.disconnect()
+    # Its next start does not keep its clients waiting for what may never come.
+    first.broker.restart()
+    eventually(lambda: metric(first, "cluster_discovery_joins_refused") >= 2, "it goes on trying")
+    assert phase_of(first) == "ready"
     first.broker.admin("session", "disconnect", "client-id=lasting", "--cleanup")
     await_one_cluster(first, other, last)
 

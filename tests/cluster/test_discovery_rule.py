@@ -221,9 +221,12 @@ def test_all_at_once_takes_no_patience() -> None:
         assert start.clusters() == {1}
 
 
-def test_nodes_that_are_told_to_start_alone_and_do_not_see_the_first_come_to_several() -> None:
+def test_nodes_that_are_told_to_start_alone_are_several_clusters_until_they_see_each_other() -> None:
     """The simulation can tell one cluster from two."""
     manner = Manner(is_complete=True, patience_s=1.0, start_alone_after_s=5.0)
-    start = Start(manner, [Node("a@h", 0, {"b@h": 60}), Node("b@h", 0, {"a@h": 60})])
+    names = [f"n{number}@h" for number in range(4)]
+    start = Start(manner, [Node(name, 0, {other: 60 for other in names if other != name}) for name in names])
     start.run(until_s=30)
-    assert start.clusters() == {1, 2}
+    assert start.clusters() == {1, 2, 3, 4}
+    start.run(until_s=90)
+    assert len(start.clusters()) == 1

@@ -46,8 +46,6 @@ class Asking:
         self._asked_at: dict[str, float] = {}
         self._was_guest: set[str] = set()
         self._own_places: set[str] = set()
-        self.passed_over = 0
-        """How many places were too many, the last time."""
         self.double = ""
         """Where another node has the name of this one, HOST:PORT; empty if there is none."""
 
@@ -63,7 +61,6 @@ class Asking:
         self._places = [
             Place("", place.address) if place.name == own else place for place in places[: self._places_max]
         ]
-        self.passed_over = len(places) - len(self._places)
         addresses = {place.address for place in self._places}
         self.double = self.double if self.double in addresses else ""
         self._learnt = {address: name for address, name in self._learnt.items() if address in addresses}

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Final
 from strogoff import _engine
 from strogoff.cluster.discovery.asking import Asking
 from strogoff.cluster.discovery.places import Place, SourceError
-from strogoff.cluster.discovery.rule import Decision, Found, Join, Own, Reason, Said, Standing, Wait, Waited, decide
+from strogoff.cluster.discovery.rule import (
+    Decision,
+    Found,
+    Join,
+    Own,
+    Reason,
+    Said,
+    Standing,
+    StartAlone,
+    Wait,
+    Waited,
+    decide,
+)
 from strogoff.cluster.discovery.settings import DiscoverySettings
 from strogoff.cluster.guard.inventory import Inventory
 from strogoff.cluster.joining import ClusterError, Joining
@@ -151,7 +163,13 @@ class Discovery:
             self._reasons = [Reason(f"{decision.node} to let it join ({decision.why})")]
             if await self._join(decision):
                 break
+            if self._has_served:
+                # Its clients have been served by it alone before, and are not kept waiting for what may never come.
+                self._decision = StartAlone(f"it was one before, and could not join {decision.node}")
+                break
             refusal = self._reasons
+            # Nodes that dial this one meanwhile are to find one that looks, and no cluster that is none.
+            self._asking.seek(self._places or ())
             await asyncio.sleep(next(pauses))
             self._decision = await self._look(refusal)
         if self._decision is not None and not self._membership.others():
@@ -226,6 +244,8 @@ class Discovery:
             self._trouble = trouble
             return False
         self._trouble = ""
+        if len(self._places) > self._settings.nodes_max:
+            self._counters.add("cluster_discovery_passed_over", len(self._places) - self._settings.nodes_max)
         if self._told_at is None:
             self._told_at = asyncio.get_running_loop().time()
         return True
@@ -256,8 +276,6 @@ class Discovery:
 
     def _tell(self, decision: Wait) -> None:
         """Each change of what is waited for, and not each look."""
-        if self._asking.passed_over:
-            self._counters.add("cluster_discovery_passed_over", self._asking.passed_over)
         whats = [reason.what for reason in decision.reasons]
         if whats != self._told:
             self._told = whats

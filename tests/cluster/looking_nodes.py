@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from broker_process import BrokerProcess, Setting, free_port
 from cluster.real_nodes import LINK_TIMEOUT_MS, ClusterNode, eventually
 
-__all__ = ["Network", "await_one_cluster", "network", "phase_of", "waits_for"]
+__all__ = ["Network", "await_one_cluster", "network", "phase_of", "seconds_to_ready", "waits_for"]
 
 
 @dataclass(slots=True)
@@ -84,6 +85,20 @@ def waits_for(node: ClusterNode) -> str:
     done = node.broker.program("vmq-admin", "node", "status", "--format=json")
     rows = json.loads(done.stdout)["table"] if done.returncode == 0 else []
     return next((str(row["Value"]) for row in rows if row["Status"] == "ready"), "")
+
+
+def seconds_to_ready(*nodes: ClusterNode) -> float:
+    """From the moment at which the last of them began until all are ready. What the machine needs to start so many
+    programs is not in it.
+    """
+    began, ended = [], []
+    for node in nodes:
+        node.broker.await_ready()
+        lines = [json.loads(line) for line in node.broker.log_tail().splitlines() if line.startswith("{")]
+        at = {line["phase"]: datetime.fromisoformat(line["time"]) for line in lines if line["message"] == "phase"}
+        began.append(at["booting"])
+        ended.append(at["ready"])
+    return (max(ended) - max(began)).total_seconds()
 
 
 def await_one_cluster(*nodes: ClusterNode) -> None:

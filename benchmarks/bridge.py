@@ -8,6 +8,7 @@ message that arrives. With QoS 0 that depends on what is offered, so several rat
 
 import argparse
 import datetime
+import itertools
 import json
 import resource
 import statistics
@@ -29,6 +30,7 @@ PUBLISHERS = 20
 SUBSCRIBERS = 4
 RATES = {0: (0, 150_000, 250_000, 350_000, 450_000), 1: (0,)}
 """What publishers offer, by QoS. With QoS 0 a broker that takes more than the bridge can carry drops it."""
+OFFERED = [(qos, rate) for qos, rates in RATES.items() for rate in rates]
 CONNECT_S = 3.0
 """Within this time a bridge has connected."""
 _OURS = """
@@ -135,7 +137,7 @@ def main() -> int:
     figures: dict[str, list[dict[str, Any]]] = {}
     try:
         for _ in range(arguments.repetitions):
-            for qos, rate, kind in [(qos, rate, kind) for qos in RATES for rate in RATES[qos] for kind in KINDS]:
+            for (qos, rate), kind in itertools.product(OFFERED, KINDS):
                 figure = flow(kind, qos, arguments.seconds, rate)
                 figures.setdefault(f"{kind}-{qos}-{rate}", []).append(figure)
                 sys.stderr.write(f"{kind}, QoS {qos}, {rate} offered: {json.dumps(figure)}\n")

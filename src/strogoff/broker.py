@@ -125,7 +125,7 @@ class Broker:
             self.engine,
             self.node_name,
             terms=terms,
-            internal=self.plugins.own_subscriptions,
+            internal=lambda: [*self.plugins.own_subscriptions(), *self.bridges.own_subscriptions()],
             phase=lambda: self.phases.current.value,
             removed=self._was_removed,
             start_again=self.request_restart,

@@ -237,7 +237,30 @@ def test_a_change_restarts_only_the_bridge_that_it_is_about(remote: Mosquitto, b
 
 
 def test_a_bridge_is_nobodys_client(remote: Mosquitto, bridged: Bridged, clients: Clients) -> None:
-    broker = bridged(bridge_settings(remote.port, "t/* both 1"))
+    broker = bridged(bridge_settings(remote.port, "t/* both 1", persistent_queue=True))
     await_connected(broker)
-    assert "$bridge" not in broker.admin("session", "show")
-    assert "br" not in broker.admin("node", "history", "--format=csv")
+    assert "$bridge" not in broker.admin("session", "show", "--client_id")
+    holds = broker.admin("node", "history")
+    assert "the bridge br subscribes to t/#" in holds
+    client = clients(broker.port).open(V5)
+    assert client.handshake("$bridge/br").code == 0x85
+    assert bridge_rows(broker)["br"]["state"] == "connected"
+
+
+def test_what_waits_for_a_bridge_that_is_configured_no_more_is_given_up_and_told(
+    remote: Mosquitto, bridged: Bridged, clients: Clients
+) -> None:
+    settings = bridge_settings(remote.port, "t/* out 1", persistent_queue=True)
+    broker = bridged(settings)
+    await_connected(broker)
+    remote.stop()
+    publisher = clients(broker.port).connect(V5)
+    for _ in range(7):
+        publisher.publish("t/x", b"x", qos=1)
+    broker.stop()
+    key = "vmq_bridge.tcp.br"
+    broker.settings = {name: value for name, value in broker.settings.items() if not name.startswith(key)}
+    broker.start()
+    broker.await_log("a bridge is configured no more: what waited for it is given up")
+    assert '"messages": 7' in broker.log_tail()
+    assert "the bridge br" not in broker.admin("node", "history")

@@ -288,6 +288,14 @@ class Bridges:
             )
         return BridgeView(bridge, running.state, running.since, running.error, self._node, running.status())
 
+    def own_subscriptions(self) -> list[str]:
+        """What bridges subscribe to on this node, in words."""
+        return [
+            f"the bridge {session.client_id.removeprefix(LOCAL_CLIENT_ID)} subscribes to {found.topic}"
+            for session in self._engine.bridge_sessions()
+            for found in self._engine.subscriptions(session.client_id, session.mountpoint)
+        ]
+
     async def operate(self, action: str, name: str = "") -> list[str]:
         """Start, stop or restart a bridge of this node, or all of them; which. Raises `BridgeError`."""
         if not self.is_on:

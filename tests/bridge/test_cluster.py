@@ -173,3 +173,21 @@ def test_a_bridge_that_one_node_configures_otherwise_runs_there_too(
     (other, _) = three.of("elsewhere")
     other.broker.admin("set", "vmq_bridge.tcp.br.client_id=own", "vmq_bridge.tcp.br.keepalive_interval=7")
     three.await_states(connected=2, elsewhere=1)
+
+
+def test_a_bridge_goes_on_while_the_cluster_is_not_ready(
+    nodes: Callable[..., Nodes], remote: Mosquitto, clients: Clients
+) -> None:
+    """Clients may not publish then, which is the operator's wish; what the bridge brings is not theirs."""
+    three = nodes(cluster="every", mqtt_version=5)
+    three.await_states(connected=3)
+    one, *others = three.all
+    here = clients(one.broker.port).connect(V5)
+    here.subscribe("t/#", qos=1)
+    for node in others:
+        node.kill()
+    eventually(lambda: one.sees(down=tuple(others)), "the others are down")
+    there = clients(remote.port).connect(V5)
+    eventually(lambda: here.publish("elsewhere", qos=1) >= 0x80, "publishes of clients are refused")
+    there.publish("t/in", b"x", qos=1)
+    assert here.receive().payload == b"x"

@@ -1,10 +1,13 @@
 """Nodes that leave their cluster while they can be reached. Real processes."""
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from broker_process import BrokerError
 from cluster.clients import Connect, StartNode, await_route, clustered
-from cluster.real_nodes import eventually
+from cluster.real_nodes import ClusterNode, eventually
 
 CLIENTS = 30
 QUEUED = 20
@@ -67,6 +70,40 @@ def test_a_node_that_has_left_begins_empty_and_brings_nothing_old_back(started: 
         eventually(lambda: "stays" in two.broker.admin("retain", "show"), "it has what there is")
         for node in (one, two):
             assert "goes" not in node.broker.admin("retain", "show")
+
+
+def test_nodes_that_leave_at_the_same_time_lose_nothing_to_each_other(started: StartNode, connect: Connect) -> None:
+    one, two, three = clustered(started, "one", "two", "three")
+    # Each of them offers its sessions to the other one first.
+    going = (one, three)
+    names = {node.name: [f"{node.name[:3]}-{number}" for number in range(60)] for node in going}
+    for node in going:
+        for name in names[node.name]:
+            client = connect(node, name)
+            client.subscribe("all", qos=1)
+            client.disconnect()
+    publisher = connect(two)
+    for number in range(5):
+        publisher.publish("all", b"%d" % number, qos=1)
+
+    def leave(node: ClusterNode) -> str:
+        # It may have to be told again, when the other one has refused what it offered.
+        for _ in range(10):
+            with contextlib.suppress(BrokerError):
+                return node.broker.admin("cluster", "leave", f"node={node.name}", "-k").splitlines()[-1]
+        return "not left"
+
+    with ThreadPoolExecutor(2) as executor:
+        assert list(executor.map(leave, going)) == ["Done", "Done"]
+    for node in going:
+        assert node.broker.await_end() == 0
+    eventually(two.sees, "both are gone")
+    for name in (*names[one.name], *names[three.name]):
+        client = connect(two, name)
+        assert client.referee.connack is not None
+        assert client.referee.connack.session_present, name
+        assert client.receive_payloads(5) == [b"%d" % number for number in range(5)], name
+        client.disconnect()
 
 
 def test_without_k_a_node_lets_nobody_in_and_stays(started: StartNode, connect: Connect) -> None:

@@ -136,6 +136,8 @@ class Moves:
         self._coming: set[SubscriberId] = set()
         self._going: dict[SubscriberId, str] = {}
         self._packed: dict[SubscriberId, _Packed] = {}
+        self.is_leaving = False
+        """Whether this node gives all its sessions away: it takes none then, as nobody would hand them on."""
         self.come = self.gone = self.failed = 0
         """Sessions that have come from other nodes, gone to them, and could not be brought here."""
         for kind, handler in (
@@ -332,6 +334,8 @@ class Moves:
         return await self._requests.ask(node, f"move {step}", payload, timeout_s=self._timeout_s)
 
     async def _asked_to_take(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
+        if self.is_leaving:
+            raise RemoteError(f"{self._name} is about to leave, and takes no sessions")
         return {"failed": list(await self.bring(node, _sessions(payload)))}
 
     # -- the old node ----------------------------------------------------------------------------------------

@@ -168,21 +168,42 @@ class Sessions:
     # -- when this node leaves -------------------------------------------------------------------------------
 
     async def hand_over(self, told: Callable[[int, int], None]) -> int:
-        """Give all sessions that last to the other nodes, in turn; how many stay. `told`: how many went, of all."""
-        sessions = await self.records.lasting()
+        """Give all sessions that last to the other nodes, in turn; how many stay. `told`: how many went, of all.
+
+        Meanwhile this node takes none, from nodes that leave too. What was on its way here goes on with the rest.
+        """
         staying: set[tuple[str, str]] = set()
-        for number, begin in enumerate(range(0, len(sessions), SESSIONS_AT_ONCE)):
-            nodes = self._reachable()
-            part = sessions[begin : begin + SESSIONS_AT_ONCE]
-            if not nodes:
-                return len(staying) + len(sessions) - begin
-            try:
-                staying |= await self.moves.give(nodes[number % len(nodes)], part)
-            except (NoAnswerError, RemoteError) as error:
-                _log.warning("sessions could not be handed over", sessions=len(part), reason=str(error))
-                staying.update(part)
-            told(begin + len(part) - len(staying), len(sessions))
+        refusing: set[str] = set()
+        gone = 0
+        self.moves.is_leaving = True
+        try:
+            while sessions := [session for session in await self.records.lasting() if session not in staying]:
+                total = gone + len(staying) + len(sessions)
+                for number, begin in enumerate(range(0, len(sessions), SESSIONS_AT_ONCE)):
+                    part = sessions[begin : begin + SESSIONS_AT_ONCE]
+                    kept = await self._give_to_one(part, number, refusing)
+                    staying |= kept
+                    gone += len(part) - len(kept)
+                    told(gone, total)
+        except BaseException:
+            self.moves.is_leaving = False
+            raise
+        self.moves.is_leaving = not staying
         return len(staying)
+
+    async def _give_to_one(self, part: Sequence[SubscriberId], turn: int, refusing: set[str]) -> set[tuple[str, str]]:
+        """Give sessions to a node that takes them; those that stay. Nodes that do not are added to `refusing`."""
+        while nodes := [node for node in self._reachable() if node not in refusing]:
+            node = nodes[turn % len(nodes)]
+            try:
+                return await self.moves.give(node, part)
+            except RemoteError as error:
+                _log.warning("a node takes no sessions", node=node, sessions=len(part), reason=str(error))
+                refusing.add(node)
+            except NoAnswerError as error:
+                _log.warning("sessions could not be handed over", sessions=len(part), reason=str(error))
+                break
+        return set(part)
 
     # -- sessions whose home is down -------------------------------------------------------------------------
 

@@ -329,6 +329,13 @@ def test_the_three_probes_ask_three_different_things() -> None:
     assert paths == ["/health/started", "/health/live", "/health/ready"]
 
 
+def test_a_probe_without_values_has_the_times_of_kubernetes() -> None:
+    container = broker(render({"statefulset": {"livenessProbe": None, "startupProbe": {"periodSeconds": 7}}}))
+    assert container["livenessProbe"] == {"httpGet": {"path": "/health/live", "port": "api"}}
+    assert container["startupProbe"]["periodSeconds"] == 7
+    assert container["startupProbe"]["failureThreshold"] == 300
+
+
 @pytest.mark.parametrize("grace", [20, 60, 300])
 def test_a_pod_has_time_to_stop_when_it_has_drained(grace: int) -> None:
     container = broker(render({"statefulset": {"terminationGracePeriodSeconds": grace}}))

@@ -161,11 +161,13 @@ wss: {{ int .Values.service.wss.port }}
 
 {{/* A probe: what VerneMQ's values say how, or /health/... on the port of HTTP. */}}
 {{- define "strogoff.probe" -}}
-{{- $probe := .probe -}}
+{{- $probe := default dict .probe -}}
 {{- if not (or $probe.exec $probe.tcpSocket $probe.httpGet $probe.grpc) }}
 httpGet:
   path: {{ .path }}
   port: api
 {{- end }}
-{{ toYaml $probe }}
+{{- with $probe }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}

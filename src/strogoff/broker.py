@@ -20,7 +20,10 @@ from strogoff import _engine, service_manager, version
 from strogoff.bridge.bridges import Bridges
 from strogoff.cluster.discovery.finding import DISCOVERY_COUNTERS
 from strogoff.cluster.discovery.settings import discovery_settings
+from strogoff.cluster.guard.begun import BadBegunError, Begun, note_begun
+from strogoff.cluster.guard.policy import Policy, policy_of
 from strogoff.cluster.identity import BadIdentityError, RenamedError
+from strogoff.cluster.joining import JoinContext
 from strogoff.cluster.leaving import Leaving
 from strogoff.cluster.node import ClusterNode
 from strogoff.cluster.readiness import Readiness, ReadyWhen
@@ -125,7 +128,7 @@ class Broker:
             self.engine,
             self.node_name,
             terms=terms,
-            internal=lambda: [*self.plugins.own_subscriptions(), *self.bridges.own_subscriptions()],
+            join_context=JoinContext(self.store, lambda: policy_of(self.configuration), internal=self._internal),
             phase=lambda: self.phases.current.value,
             removed=self._was_removed,
             start_again=self.request_restart,
@@ -306,8 +309,9 @@ class Broker:
 
     async def _begin_cluster(self, tasks: asyncio.TaskGroup) -> None:
         try:
+            await asyncio.to_thread(self._take_up_reset)
             self._running += await self.cluster.begin(tasks)
-        except (CertificateError, RenamedError, BadIdentityError, _engine.StoreError) as error:
+        except (CertificateError, RenamedError, BadIdentityError, BadBegunError, _engine.StoreError) as error:
             raise StartError(str(error)) from error
         except OSError as error:
             raise StartError(
@@ -322,9 +326,15 @@ class Broker:
         if self.configuration.get("cluster.serve_before_ready"):
             await self._open_listeners(tasks)
             self._start_service(tasks, self.listeners)
-        await self._unless_stopped(tasks, self.discovery.find())
+        if not self.cluster.joining.is_under_way:
+            await self._unless_stopped(tasks, self.discovery.find())
 
     async def _join(self, tasks: asyncio.TaskGroup) -> None:
+        if self.cluster.joining.is_under_way:
+            # This node ended in the middle of it. Where it does not get on, clients do not wait for it.
+            timeout_s = self.configuration.get("cluster.sync_timeout") / 1_000
+            await self._unless_stopped(tasks, self.cluster.joining.done(timeout_s))
+            await self._unless_stopped(tasks, self.discovery.find())
         await self._unless_stopped(tasks, self.discovery.settle())
 
     async def _unless_stopped(self, tasks: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:
@@ -335,6 +345,18 @@ class Broker:
         for task in (working, stopping):
             task.cancel()
         await asyncio.wait({working, stopping})
+
+    def _internal(self) -> Sequence[str]:
+        """What plugins and bridges have for themselves, in words."""
+        return [*self.plugins.own_subscriptions(), *self.bridges.own_subscriptions()]
+
+    def _take_up_reset(self) -> None:
+        """The store is empty, to join through a node."""
+        reset = self.store.reset
+        if reset is not None:
+            archive = str(self.data_directory / reset.archive)
+            note_begun(self.engine, Begun(reset.name, reset.address, Policy.RESET, archive=archive))
+            self.store.reset_is_taken_up()
 
     async def _get_in_step(self, _tasks: asyncio.TaskGroup) -> None:
         get = self.configuration.get

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from strogoff.cluster.joining import ClusterError, address_of, joiner_of, request_to_join
+from strogoff.cluster.admitting import joiner_of, request_to_join
+from strogoff.cluster.joining import ClusterError, address_of
 from strogoff.cluster.members import Member
 from strogoff.cluster.requests import RemoteError
 from strogoff.cluster.terms import Terms, terms_of

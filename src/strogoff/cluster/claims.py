@@ -4,6 +4,9 @@ A client that connects claims its client id, with a stamp of the engine's hybrid
 session all nodes that can be reached are told: they end a connection that claimed the client id before, answer whether
 there is a session of the client that lasts, or say that they have a later claim, and then this one does not stand.
 
+A node that joins knows nothing of the sessions that other nodes have, nor they of its own. So a client that began with
+a clean start on one side before has not ended the session of the other side: the older connection ends, and no more.
+
 While a node cannot be reached both sides give the same client id to connections of their own. What was claimed
 meanwhile is told as soon as it can be reached again, and the later claim stands on both sides.
 """
@@ -101,6 +104,8 @@ class Claims:
         self._start_task = start_task
         self._told_until: dict[str, int] = {}
         """For each node out of reach: up to which stamp it has heard of all claims."""
+        self.is_joining = False
+        """Whether this node is joining the cluster of the others."""
         self.refused = 0
         """Clients that were refused since their client id or their session could not be had."""
         requests.serve("claim", self._asked)
@@ -169,7 +174,14 @@ class Claims:
 
     async def _asked(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
         claims = _claims(payload)
-        return {"found": list(self._engine.give_way(claims, wins_ties=node > self._name))}
+        is_of_before = self.is_joining and payload.get("held") is True
+        given = [_without_clean_start(claim) for claim in claims] if is_of_before else claims
+        found = list(self._engine.give_way(given, wins_ties=node > self._name))
+        if is_of_before:
+            found = [
+                "nothing" if claim[3] and word == "kept" else word for claim, word in zip(claims, found, strict=True)
+            ]
+        return {"found": found}
 
     async def _tell_held(self, node: str) -> None:
         """Tell a node of the connections of which it has not heard."""
@@ -180,11 +192,7 @@ class Claims:
             staying: set[Session] = set()
             try:
                 for begin in range(0, len(claims), CLAIMS_A_MESSAGE):
-                    part = claims[begin : begin + CLAIMS_A_MESSAGE]
-                    answer = await self._requests.ask(node, "claim", {"claims": part}, timeout_s=self._timeout_s)
-                    found = _found(answer, len(part))
-                    kept = [claim[:2] for claim, what in zip(part, found, strict=True) if what == "kept"]
-                    staying |= await self._moves.bring(node, kept)
+                    staying |= await self._tell(node, claims[begin : begin + CLAIMS_A_MESSAGE])
             except (NoAnswerError, RemoteError, ValueError) as error:
                 _log.warning("a node has not heard of all connections yet", node=node, reason=str(error))
             else:
@@ -193,6 +201,22 @@ class Claims:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_MAX_S)
         self._told_until[node] = min(since, self._told_until.get(node, since))
+
+    async def _tell(self, node: str, claims: Sequence[Claim]) -> set[Session]:
+        """Tell a node of connections that were there before it could be reached, and bring their sessions here. Those
+        that could not be brought.
+        """
+        is_of_before = self.is_joining
+        given = [_without_clean_start(claim) for claim in claims] if is_of_before else claims
+        payload = {"claims": given, "held": True}
+        answer = await self._requests.ask(node, "claim", payload, timeout_s=self._timeout_s)
+        found = zip(claims, _found(answer, len(claims)), strict=True)
+        kept = [claim[:2] for claim, word in found if word == "kept" and not (is_of_before and claim[3])]
+        return await self._moves.bring(node, kept)
+
+
+def _without_clean_start(claim: Claim) -> Claim:
+    return (*claim[:3], False)
 
 
 def _verdict(refusal: str | None) -> Verdict:

@@ -1,48 +1,58 @@
-"""How a node joins: it comes to a member as a guest, and asks; that one has all members agree, and writes it down.
+"""How a node joins: what it holds is looked at first; then it comes to a member as a guest, asks, and becomes a member.
 
-What is checked of it, without the links, is in functions: who it is, what it speaks, what must be the same.
+What a join has begun is noted in the store (`guard/begun.py`), and gone on with until it is done, also after a crash: a
+node that was let in settles what it and the cluster both have (`guard/settling.py`). A node that has to begin anew for
+the join, or with an empty store, starts again, and joins then.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
 from strogoff import _engine, version
-from strogoff._engine import PeerConfig, PeerInfo
+from strogoff._engine import PeerInfo, StoreError
+from strogoff.cluster.admitting import request_to_join
+from strogoff.cluster.guard.begun import Begun, Step, forget_begun, note_begun
 from strogoff.cluster.guard.inventory import Inventory
-from strogoff.cluster.guard.policy import refusal
-from strogoff.cluster.members import BadMemberError, Member
+from strogoff.cluster.guard.policy import Course, Policy, course, refusal
+from strogoff.cluster.guard.resolution import Settled, told
+from strogoff.cluster.guard.settling import Settling
+from strogoff.cluster.members import Member
 from strogoff.cluster.membership import Membership
+from strogoff.cluster.metadata import MetadataError
 from strogoff.cluster.requests import NoAnswerError, RemoteError
 from strogoff.cluster.swc_store import ExchangeError
-from strogoff.cluster.terms import Terms
 from strogoff.observe.logging import get_logger
+from strogoff.store.archive import BackupError
+from strogoff.store.node_store import StoreCareError
 
 __all__ = [
     "LINK_TIMEOUT_S",
-    "PROTOCOL",
     "ClusterError",
+    "JoinContext",
+    "Joined",
     "Joining",
     "Outlook",
     "PeerSays",
     "address_of",
-    "joiner_of",
-    "member_of",
     "obstacle",
-    "request_to_join",
 ]
 
-PROTOCOL: Final = 1
-"""The version of what nodes say to each other over the links."""
 DEFAULT_PORT: Final = 44053
 DEFAULT_TLS_PORT: Final = 44054
 JOIN_TIMEOUT_S: Final = 30.0
 LINK_TIMEOUT_S: Final = 10.0
 """For an answer over a link, and for the link itself."""
 LOOK_S: Final = 0.05
+FLUSH_S: Final = 0.5
+"""The answer to whoever asked goes out before this node starts again."""
+RETRY_S: Final = 1.0
+RETRY_MAX_S: Final = 30.0
 
 Asked = TypeVar("Asked")
 
@@ -51,6 +61,16 @@ _log = get_logger("cluster")
 
 class ClusterError(Exception):
     """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
+
+
+class Store(Protocol):
+    """What is needed of the store of the node."""
+
+    async def archive(self, what: str) -> Path:
+        """Write a backup into the data directory."""
+
+    def plan_reset(self, name: str, address: str, holdings: Sequence[str]) -> Path:
+        """Have the store archived and emptied at the next start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,48 +100,122 @@ class Outlook:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What has come of a join. `starts_again`: the node does so at once, and joins then. `archive`: the file that has,
+    or will have, what was here; None where none was made.
+    """
+
+    name: str
+    settled: Sequence[Settled] = ()
+    archive: Path | None = None
+    starts_again: bool = False
+
+    @property
+    def text(self) -> str:
+        """Lines for whoever asked, the last one of which is `Done` where it is done."""
+        lines = [*told(self.settled)]
+        if self.archive is not None:
+            lines.append(f"all that was here before is in {self.archive} (strogoff store restore)")
+        if self.starts_again:
+            lines.append(
+                f"this node starts again and joins through {self.name} then: its log and 'vmq-admin node history' tell"
+            )
+        return "\n".join(lines if self.starts_again else [*lines, "Done"])
+
+
+@dataclass(frozen=True, slots=True)
+class JoinContext:
+    """What a join needs of the node. `policy`: what becomes of what the node holds, where a join does not say.
+    `internal`: what the broker and its plugins have for themselves, in words.
+    """
+
+    store: Store
+    policy: Callable[[], Policy]
+    internal: Callable[[], Sequence[str]]
+
+
 class Joining:
-    """How this node joins, and how it lets others join.
+    """How this node joins.
 
     `inventory`: what this node holds. `joined`: called with the node through which this one has joined, and the names
-    of all members, before they are followed.
+    of all members, before they are followed. `start_again`: called, with the reason, when the node has to.
     """
 
     def __init__(
         self,
         engine: _engine.Engine,
         membership: Membership,
+        *,
+        context: JoinContext,
         inventory: Callable[[], Awaitable[Inventory]],
         joined: Callable[[str, list[str]], None],
+        start_again: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._membership = membership
         self._name, self._terms = membership.name, membership.terms
+        self._store = context.store
         self._inventory = inventory
+        self._policy = context.policy
         self._joined = joined
+        self._start_again = start_again
+        self._settling: Settling | None = None
+        self._begun: Begun | None = None
+        self._work = asyncio.Event()
+        self._is_done = asyncio.Event()
+        self._is_done.set()
+        self._waiting: list[asyncio.Future[list[Settled]]] = []
 
-    def serve(self) -> None:
-        """Let other nodes ask this one."""
-        self._membership.requests.serve("join", self._asked_to_let_join)
-        self._membership.requests.serve("may join", self._asked_whether_one_may_join)
-        self._membership.requests.serve("would join", self._asked_what_a_join_would_meet)
+    def begin(self, settling: Settling, begun: Begun | None) -> None:
+        """The node has begun. `begun`: a join that it was in the middle of when it ended."""
+        self._settling = settling
+        if begun is not None:
+            settling.hold(held=True)
+            self._go_on_with(begun)
 
-    async def join(self, target: str) -> None:
-        """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`; nothing has changed then."""
-        await self.join_at(*self._address_of(target))
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a join was begun that is not done."""
+        return self._begun is not None
 
-    async def join_at(self, name: str, address: str) -> None:
+    async def done(self, timeout_s: float) -> None:
+        """Wait until no join is under way, but no longer than this."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._is_done.wait()
+
+    async def join(self, target: str, *, policy: Policy | None = None) -> Joined:
+        """Join the cluster of a node, NAME@HOST or NAME@HOST:PORT. `policy`: what becomes of what this node holds; as
+        configured by default.
+
+        Raises `ClusterError`. Nothing has changed then, unless the message says that the node has joined: then the rest
+        goes on by itself. Where the answer says that the node starts again the join goes on after that.
+        """
+        return await self.join_at(*self._address_of(target), policy=policy)
+
+    async def join_at(self, name: str, address: str, *, policy: Policy | None = None) -> Joined:
         """As `join`, for a node whose name says nothing about its address, HOST:PORT."""
+        chosen = self._policy() if policy is None else policy
+        archive: Path | None = None
         async with self._membership.changing:
             self._check_alone()
             inventory = await self._inventory()
-            if inventory.of_clients:
-                reason = refusal(self._name, inventory)
-                _log.warning("refused to join a cluster", through=name, reason=reason)
-                raise ClusterError(reason)
-            await self._come_as_guest(name, address, self._join)
-        members_now = ",".join(self._membership.others())
-        _log.notice("joined", cluster=f"{self._membership.identity.cluster:032x}", through=name, members=members_now)
+            begun = Begun(name, address, chosen)
+            match course(inventory, chosen):
+                case Course.REFUSE:
+                    reason = refusal(self._name, inventory)
+                    _log.warning("refused to join a cluster", through=name, reason=reason)
+                    raise ClusterError(reason)
+                case Course.RESET:
+                    return await self._reset(begun, inventory)
+                case Course.BEGIN_ANEW:
+                    return await self._begin_anew(begun, archives=bool(inventory.of_clients))
+                case Course.JOIN:
+                    archive = await self._enter(begun, archives=bool(inventory.of_clients))
+            done: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
+            self._waiting.append(done)
+        return Joined(name, await done, archive)
 
     async def look(self, target: str) -> Outlook:
         """What a join through a node would meet, here and there. Changes nothing. Raises `ClusterError` for a target
@@ -138,6 +232,147 @@ class Joining:
                 return Outlook(inventory, await self._come_as_guest(name, address, self._ask_what_a_join_would_meet))
             except ClusterError as error:
                 return Outlook(inventory, PeerSays(name, str(error)))
+
+    async def run(self) -> None:
+        """Go on with a join that was begun until it is done. Ends when it is cancelled."""
+        patience_s = RETRY_S
+        while True:
+            await self._work.wait()
+            assert self._begun is not None, "a join was begun"
+            try:
+                settled = await self._finish(self._begun)
+            except (ClusterError, StoreError) as error:
+                self._tell(error)
+                await asyncio.sleep(patience_s)
+                patience_s = min(2 * patience_s, RETRY_MAX_S)
+            else:
+                patience_s = RETRY_S
+                for done in self._take_waiting():
+                    done.set_result(settled)
+
+    # -- by policy -------------------------------------------------------------------------------------------
+
+    async def _reset(self, begun: Begun, inventory: Inventory) -> Joined:
+        await self._have_agreed(begun)
+        holdings = [str(holding) for holding in inventory.holdings if holding.count]
+        try:
+            archive = await asyncio.to_thread(self._store.plan_reset, begun.name, begun.address, holdings)
+        except OSError as error:
+            raise ClusterError(
+                f"{self._name} cannot note the reset: {error.strerror or error}; nothing has changed"
+            ) from None
+        for holding in holdings:
+            _log.notice("to be archived before this node joins a cluster empty", what=holding, file=archive)
+        return self._soon(begun, archive, "it joins a cluster empty")
+
+    async def _begin_anew(self, begun: Begun, *, archives: bool) -> Joined:
+        await self._have_agreed(begun)
+        archive = await self._archive() if archives else None
+        anew = dataclasses.replace(begun, step=Step.ANEW, archive=str(archive or ""))
+        try:
+            await asyncio.to_thread(note_begun, self._engine, anew)
+        except StoreError as error:
+            raise ClusterError(f"{self._name} cannot note the join: {error}; nothing has changed") from None
+        return self._soon(begun, archive, "it joins a cluster without the metadata of the one that it was in")
+
+    async def _have_agreed(self, begun: Begun) -> None:
+        says = await self._come_as_guest(begun.name, begun.address, self._ask_what_a_join_would_meet)
+        if says.problem:
+            raise ClusterError(f"{begun.name} refuses to let {self._name} join: {says.problem}")
+
+    def _soon(self, begun: Begun, archive: Path | None, reason: str) -> Joined:
+        asyncio.get_running_loop().call_later(FLUSH_S, self._start_again, reason)
+        return Joined(begun.name, archive=archive, starts_again=True)
+
+    async def _archive(self) -> Path:
+        try:
+            archive = await self._store.archive("before-merge")
+        except (BackupError, StoreCareError, StoreError, OSError) as error:
+            raise ClusterError(f"{self._name} cannot archive what it has: {error}. It has not joined") from None
+        _log.notice("all that this node has is archived before it joins a cluster", file=archive)
+        return archive
+
+    # -- into the cluster ------------------------------------------------------------------------------------
+
+    def _go_on_with(self, begun: Begun) -> None:
+        self._begun = begun
+        self._is_done.clear()
+        self._work.set()
+
+    def _give_up(self) -> None:
+        self._begun = None
+        self._work.clear()
+        self._is_done.set()
+        self._held(held=False)
+
+    def _held(self, *, held: bool) -> None:
+        assert self._settling is not None, "the node has begun"
+        self._settling.hold(held=held)
+
+    def _tell(self, error: Exception) -> None:
+        waiting = self._take_waiting()
+        through = "" if self._begun is None else self._begun.name
+        if not waiting:
+            _log.warning(
+                "a join that was begun is not done yet, and is tried again", through=through, reason=str(error)
+            )
+        for done in waiting:
+            done.set_exception(ClusterError(f"{self._name} has joined, and the rest goes on by itself: {error}"))
+
+    def _take_waiting(self) -> list[asyncio.Future[list[Settled]]]:
+        waiting, self._waiting = self._waiting, []
+        return [done for done in waiting if not done.done()]
+
+    async def _finish(self, begun: Begun) -> list[Settled]:
+        async with self._membership.changing:
+            if not self._membership.others():
+                await self._enter(begun, is_first=False)
+        settled = await self._settle(begun.name)
+        await asyncio.to_thread(forget_begun, self._engine)
+        self._give_up()
+        _log.notice(
+            "joined",
+            cluster=f"{self._membership.identity.cluster:032x}",
+            through=begun.name,
+            members=",".join(self._membership.others()),
+            policy=begun.policy.value,
+            settled=len(settled),
+        )
+        return settled
+
+    async def _enter(self, begun: Begun, *, archives: bool = False, is_first: bool = True) -> Path | None:
+        """Become a member. `is_first`: a join that is refused is given up. Where the archive is, if one was made."""
+        archive: Path | None = None
+
+        async def become_one(name: str) -> None:
+            nonlocal archive
+            if archives:
+                says = await self._ask_what_a_join_would_meet(name)
+                if says.problem:
+                    raise ClusterError(f"{name} refuses to let {self._name} join: {says.problem}")
+                archive = await self._archive()
+            noted = dataclasses.replace(begun, archive=str(archive or begun.archive))
+            try:
+                await asyncio.to_thread(note_begun, self._engine, noted)
+            except StoreError as error:
+                raise ClusterError(f"{self._name} cannot note the join: {error}") from None
+            self._go_on_with(noted)
+            cluster, members = await self._ask_to_join(name)
+            self._joined(name, [member.name for member in members if not member.is_removed])
+            await self._become_member(cluster, members)
+
+        self._held(held=True)
+        try:
+            await self._come_as_guest(begun.name, begun.address, become_one)
+        except ClusterError:
+            if is_first:
+                self._give_up()
+                await asyncio.to_thread(forget_begun, self._engine)
+            raise
+        finally:
+            # Whoever asked may have gone away; what was begun by then is gone on with.
+            self._held(held=self._begun is not None)
+        return archive
 
     def _address_of(self, target: str) -> tuple[str, str]:
         name, address = address_of(target, is_tls=self._terms.is_tls)
@@ -157,23 +392,12 @@ class Joining:
         """Ask a node something as one that is of no cluster; unless that made it a member, all is as before then.
         Raises `ClusterError`.
         """
-        membership = self._membership
-        former = membership.identity.cluster
-        membership.be_of_no_cluster()
-        self._engine.set_peers([PeerConfig(name, [address], tls=self._terms.is_tls)])
+        self._membership.visit(name, address)
         try:
             await self._link_to(name, address)
             return await ask(name)
         finally:
-            if membership.identity.cluster == former:
-                membership.set_cluster(membership.identity.cluster_bytes)
-                membership.follow()
-
-    async def _join(self, name: str) -> None:
-        cluster, members = await self._ask_to_join(name)
-        self._joined(name, [member.name for member in members if not member.is_removed])
-        await self._become_member(cluster, members)
-        await self._synchronise(name)
+            self._membership.end_visit()
 
     async def _link_to(self, name: str, address: str) -> None:
         """Wait until the node lets this one in as a guest, or says that it does not."""
@@ -220,116 +444,25 @@ class Joining:
         await self._membership.become(dataclasses.replace(self._membership.identity, cluster=cluster, former=()))
         await self._membership.write(*members)
         self._membership.read()
-        self._membership.set_cluster(self._membership.identity.cluster_bytes)
-        self._membership.follow()
 
-    async def _synchronise(self, name: str) -> None:
-        """Wait until the metadata of the cluster is here."""
+    async def _settle(self, through: str) -> list[Settled]:
+        """Settle what both have, once a member can be reached: if possible the one through which this node joined."""
+        membership = self._membership
+        assert self._settling is not None, "the node has begun"
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
-                await self._membership.until(lambda: name in self._membership.reachable())
-                await self._membership.metadata.exchange(self._membership.members[name].actor)
-        except (TimeoutError, ExchangeError) as error:
-            reason = str(error) or f"the link did not come about within {JOIN_TIMEOUT_S:.0f} s"
-            raise ClusterError(
-                f"{self._name} has joined, but the metadata of {name} is not here yet: {reason}. It follows by itself"
-            ) from None
-
-    async def _asked_to_let_join(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Somebody wants to join through this node."""
-        self._check_in_touch()
-        joiner = self._joiner(node, payload)
-        async with self._membership.changing:
-            if self._membership.is_looking:
-                raise RemoteError(f"{self._name} looks for a cluster itself: try again")
-            await self._have_members_agree(node, payload)
-            former = self._membership.members.get(joiner.name)
-            epoch = 1 + max(joiner.epoch, 0 if former is None else former.epoch)
-            record = dataclasses.replace(joiner, epoch=epoch, is_removed=False)
-            await self._membership.write(record)
-        self._membership.read()
-        self._membership.follow()
-        _log.notice("let a node join", node=node, address=",".join(record.addresses))
-        values = [member.encode().decode() for member in self._membership.members.values()]
-        return {"cluster": f"{self._membership.identity.cluster:032x}", "members": values}
-
-    async def _asked_what_a_join_would_meet(self, node: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Somebody thinks of joining through this node, and wants to know what would come of it."""
-        problem = ""
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINK_TIMEOUT_S):
+                        await membership.until(lambda: through in membership.reachable())
+                await membership.until(lambda: bool(membership.reachable()))
+        except TimeoutError:
+            raise ClusterError(f"no link to a member has come about within {JOIN_TIMEOUT_S:.0f} s") from None
         try:
-            self._check_in_touch()
-            self._joiner(node, payload)
-            await self._have_members_agree(node, payload)
-        except RemoteError as error:
-            problem = str(error)
-        members = sorted({self._name, *self._membership.others()})
-        cluster = f"{self._membership.identity.cluster:032x}"
-        return {"problem": problem, "cluster": cluster, "members": members, "version": version()}
-
-    def _check_in_touch(self) -> None:
-        if self._membership.is_guest:
-            raise RemoteError(f"{self._name} is not in touch with its own cluster at the moment: try again")
-
-    async def _have_members_agree(self, node: str, payload: dict[str, Any]) -> None:
-        """Raises `RemoteError` with the first one that does not."""
-        for member in self._membership.reachable():
-            try:
-                request = payload | {"node": node}
-                await self._membership.requests.ask(member, "may join", request, timeout_s=LINK_TIMEOUT_S)
-            except (RemoteError, NoAnswerError) as error:
-                raise RemoteError(f"{member} does not agree: {error}") from None
-
-    async def _asked_whether_one_may_join(self, _: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Another member is about to let somebody join."""
-        self._joiner(str(payload.get("node")), payload)
-        return {}
-
-    def _joiner(self, node: str, payload: dict[str, Any]) -> Member:
-        """Who wants to join. Raises `RemoteError` if that may not be."""
-        joiner = joiner_of(node, payload, name=self._name, terms=self._terms)
-        known = self._membership.members.get(node)
-        is_another = known is not None and not known.is_removed and known.incarnation != joiner.incarnation
-        if is_another and self._membership.link(node).state == "reachable":
-            raise RemoteError(f"there is another node of the name {node} in the cluster, which can be reached")
-        return joiner
-
-
-def request_to_join(member: Member, version: str, terms: Terms) -> dict[str, Any]:
-    """What a node says of itself that wants to join."""
-    return {
-        "protocol": PROTOCOL,
-        "version": version,
-        "member": member.encode().decode(),
-        "settings": dict(terms.agreed),
-    }
-
-
-def member_of(node: str, request: Mapping[str, Any], *, name: str) -> Member:
-    """What a node says of itself that wants to be known by the node `name`. Raises `RemoteError` if that may not be."""
-    if request.get("protocol") != PROTOCOL:
-        raise RemoteError(
-            f"it speaks version {request.get('protocol')} of the cluster protocol, {name} speaks {PROTOCOL}"
-        )
-    try:
-        member = Member.decode(str(request.get("member")).encode())
-    except BadMemberError as error:
-        raise RemoteError(str(error)) from None
-    if member.name != node:
-        raise RemoteError(f"it is {node} and calls itself {member.name}")
-    if not member.addresses:
-        raise RemoteError("it has no cluster listener: set listener.vmq.NAME = ADDRESS:PORT there")
-    return member
-
-
-def joiner_of(node: str, request: Mapping[str, Any], *, name: str, terms: Terms) -> Member:
-    """Who wants to join the cluster of the node `name`. Raises `RemoteError` if that may not be."""
-    joiner = member_of(node, request, name=name)
-    settings = request.get("settings")
-    for key, here in terms.agreed:
-        there = settings.get(key, here) if isinstance(settings, dict) else here
-        if there != here:
-            raise RemoteError(f"{key} must be the same on all nodes: it is {here} on {name} and {there} on {node}")
-    return joiner
+            return await self._settling.settle(
+                lambda: [membership.members[name].actor for name in membership.reachable()]
+            )
+        except (ExchangeError, MetadataError, NoAnswerError, RemoteError, StoreError) as error:
+            raise ClusterError(str(error)) from None
 
 
 def obstacle(info: PeerInfo | None) -> str:

@@ -66,6 +66,7 @@ class Membership:
         self.is_looking = False
         """Whether this node is of no cluster for others, since it looks for one."""
         self._sought: Sequence[PeerConfig] = ()
+        self._is_visiting = False
         self._changed = asyncio.Event()
 
     def begin(self, identity: Identity, metadata: SwcStore, requests: Requests) -> None:
@@ -205,12 +206,6 @@ class Membership:
         self.is_looking, self._sought = True, tuple(peers)
         self.follow()
 
-    def be_of_no_cluster(self) -> None:
-        """Come to one other node as a guest. Whoever looks is one already, and its links stay."""
-        if not self.is_looking:
-            self.set_cluster(None)
-        self.is_looking, self._sought = False, ()
-
     def stop_looking(self) -> None:
         """Be of the own cluster again. Nothing happens when this node does not look for one."""
         if self.is_looking:
@@ -218,8 +213,26 @@ class Membership:
             self.set_cluster(self.identity.cluster_bytes)
             self.follow()
 
+    def visit(self, name: str, address: str) -> None:
+        """Come to a node as one that is of no cluster, and have no other link, until `end_visit`. Whoever looks for a
+        cluster is of none already, and that link stays.
+        """
+        if not self.is_looking:
+            self.set_cluster(None)
+        self.is_looking, self._sought = False, ()
+        self._is_visiting = True
+        self._engine.set_peers([PeerConfig(name, [address], tls=self.terms.is_tls)])
+
+    def end_visit(self) -> None:
+        """Be what this node is, again or by now."""
+        self._is_visiting = False
+        self.set_cluster(self.identity.cluster_bytes)
+        self.follow()
+
     def follow(self) -> None:
-        """Let the links and the metadata be those of the members."""
+        """Let the links and the metadata be those of the members; during a visit, when that ends."""
+        if self._is_visiting:
+            return
         removed = [member for member in self.members.values() if member.is_removed]
         self._engine.set_removed_peers(
             [(member.name, incarnation_bytes(each)) for member in removed for each in sorted(member.incarnations)]

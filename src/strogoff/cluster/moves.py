@@ -44,6 +44,9 @@ Sessions: TypeAlias = Sequence[tuple[str, str]]
 class EngineMoves(Protocol):
     """What is needed of the engine."""
 
+    def kept_session(self, mountpoint: str, client_id: str) -> tuple[bytes, list[tuple[str, int, int]]] | None:
+        """A session that lasts."""
+
     def begin_move(self, mountpoint: str, client_id: str) -> bytes | None:
         """A session without its messages."""
 
@@ -138,6 +141,10 @@ class Moves:
         self._packed: dict[SubscriberId, _Packed] = {}
         self.is_leaving = False
         """Whether this node gives all its sessions away: it takes none then, as nobody would hand them on."""
+        self.united: dict[SubscriberId, str] | None = None
+        """Notes, while it is there, sessions that were here and have become one with one of another node, or have gone
+        there; and the node that has them now.
+        """
         self.come = self.gone = self.failed = 0
         """Sessions that have come from other nodes, gone to them, and could not be brought here."""
         for kind, handler in (
@@ -180,6 +187,19 @@ class Moves:
 
         `is_awaited`: their clients wait. The others wait themselves while messages for the node are held elsewhere.
         """
+        _, failed = await self._bring_all(node, sessions, is_awaited=is_awaited)
+        return failed if node in self._reachable() else set()
+
+    async def fetch(self, node: str, sessions: Iterable[tuple[str, str]]) -> set[SubscriberId]:
+        """As `bring`. Those that have come."""
+        come, _ = await self._bring_all(node, sessions, is_awaited=False)
+        return come
+
+    async def _bring_all(
+        self, node: str, sessions: Iterable[tuple[str, str]], *, is_awaited: bool
+    ) -> tuple[set[SubscriberId], set[tuple[str, str]]]:
+        """Those that have come, and those that could not. The node does not have the others, or has their clients."""
+        come: set[SubscriberId] = set()
         failed: set[tuple[str, str]] = set()
         wanted = [SubscriberId(*session) for session in sessions]
         for begin in range(0, len(wanted), SESSIONS_A_MOVE):
@@ -188,14 +208,19 @@ class Moves:
             failed.update(set(part) - set(free))
             self._coming.update(free)
             try:
-                failed.update(await self._bring(node, free, is_awaited=is_awaited))
+                has_come, has_failed = await self._bring(node, free, is_awaited=is_awaited)
+                come |= has_come
+                failed |= has_failed
             finally:
                 self._coming.difference_update(free)
         self.failed += len(failed)
-        return failed if node in self._reachable() else set()
+        return come, failed
 
-    async def _bring(self, node: str, wanted: Sequence[SubscriberId], *, is_awaited: bool) -> set[SubscriberId]:
+    async def _bring(
+        self, node: str, wanted: Sequence[SubscriberId], *, is_awaited: bool
+    ) -> tuple[set[SubscriberId], set[SubscriberId]]:
         coming: list[SubscriberId] = []
+        ours: list[SubscriberId] = []
         try:
             if wanted:
                 await self._passed_on(node, is_awaited=is_awaited)
@@ -206,10 +231,12 @@ class Moves:
             busy = {session for session, data in zip(wanted, packed, strict=True) if data == "busy"}
             for session, data in zip(wanted, packed, strict=True):
                 if data is not None and session not in busy:
+                    if self.united is not None and self._engine.kept_session(*session) is not None:
+                        ours.append(session)
                     self._engine.take_session(_bytes(data))
                     coming.append(session)
             if not coming:
-                return busy
+                return set(), busy
             await self.fence(node)
             until = {session: await self._fetch(node, session, 0) for session in coming}
             await self._ask(node, "close", coming)
@@ -223,10 +250,12 @@ class Moves:
                 "sessions could not be brought here", node=node, sessions=len(wanted), reason=str(error) or "too slow"
             )
             await self._give_up(node, coming)
-            return set(wanted)
+            return set(), set(wanted)
         self.come += len(coming)
+        if self.united is not None:
+            self.united.update(dict.fromkeys(ours, self._name))
         _log.info("sessions have come", node=node, sessions=len(coming))
-        return busy
+        return set(coming), busy
 
     async def _passed_on(self, old: str, *, is_awaited: bool) -> None:
         """Return when no node holds messages for the old one that it cannot pass on: they need the session there.
@@ -387,6 +416,8 @@ class Moves:
         self._engine.end_moves(gone)
         self._forget(gone)
         self.gone += len(gone)
+        if self.united is not None:
+            self.united.update(dict.fromkeys(gone, node))
         _log.info("sessions have gone", node=node, sessions=len(gone))
         return {}
 

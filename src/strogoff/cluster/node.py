@@ -14,14 +14,17 @@ from typing import Any, Final
 from strogoff import _engine
 from strogoff._engine import PeerMessage, PeerRefused, PeerState, RetainedChanged, RoutesChanged, SessionsChanged
 from strogoff.cluster import reports
+from strogoff.cluster.admitting import Admitting
 from strogoff.cluster.discovery.asking import STRANGER
 from strogoff.cluster.discovery.finding import Discovery
 from strogoff.cluster.discovery.settings import DiscoverySettings
+from strogoff.cluster.guard.begun import BEGUN_KEY, Begun, Step, begun_of, start_anew
 from strogoff.cluster.guard.inventory import Inventory
+from strogoff.cluster.guard.settling import Settling
 from strogoff.cluster.guard.survey import survey
 from strogoff.cluster.history import History
 from strogoff.cluster.identity import IDENTITY_KEY, Identity, begun, boot_id, ended, new_identity
-from strogoff.cluster.joining import Joining
+from strogoff.cluster.joining import JoinContext, Joining
 from strogoff.cluster.kept_routes import KeptRoutes
 from strogoff.cluster.link_certificates import LinkCertificates
 from strogoff.cluster.members import MEMBERS_PREFIX, Member, merged
@@ -47,6 +50,7 @@ from strogoff.observe.metrics import Series
 __all__ = ["ClusterNode", "Link", "MemberView", "PeerView"]
 
 EVENTS_A_TURN_MAX: Final = 1_024
+MERGE: Final = by_prefix({MEMBERS_PREFIX: merged, SUBSCRIBERS_PREFIX: subscriptions})
 
 _log = get_logger("cluster")
 
@@ -81,7 +85,7 @@ class PeerView:
 
 
 class ClusterNode:
-    """One node. `internal`: what the broker and its plugins have for themselves, in words.
+    """One node. `join_context`: what a join needs of the node.
 
     `phase`: the one that the node is in. `removed`: called with the name of the member that says so when this node was
     taken out of the cluster while it was away. `start_again`: called, with the reason, when it has to. `looked`: called
@@ -94,7 +98,7 @@ class ClusterNode:
         name: str,
         *,
         terms: Terms,
-        internal: Callable[[], Sequence[str]],
+        join_context: JoinContext,
         phase: Callable[[], str],
         removed: Callable[[str], None],
         start_again: Callable[[str], None],
@@ -108,8 +112,16 @@ class ClusterNode:
         self._membership = Membership(engine, name, terms, self._followed)
         self.history = History(name, time.time)
         """What this node has seen of the cluster since its start."""
-        self._internal = internal
-        self.joining = Joining(engine, self._membership, self.inventory, self.history.joined)
+        self._internal = join_context.internal
+        self.joining = Joining(
+            engine,
+            self._membership,
+            context=join_context,
+            inventory=self.inventory,
+            joined=self.history.joined,
+            start_again=start_again,
+        )
+        self._admitting = Admitting(self._membership)
         self.removal = Removal(self._membership, removed)
         self._renewing = Renewing(self._membership, self.removal, start_again)
         self.certificates = LinkCertificates(engine, terms.listeners)
@@ -125,6 +137,7 @@ class ClusterNode:
         """Load what is known, open the cluster listeners, and dial the members. Raises `OSError`, `StoreError`,
         `CertificateError`, `ValueError`. The tasks are for the caller to cancel.
         """
+        begun = await asyncio.to_thread(self._begun)
         rows = await asyncio.to_thread(self._rows)
         identity, unwritten = await asyncio.to_thread(self._take_identity, rows)
         hooks = Hooks(
@@ -138,12 +151,12 @@ class ClusterNode:
             members=[identity.actor],
             rows=rows,
             unwritten=unwritten,
-            merge=by_prefix({MEMBERS_PREFIX: merged, SUBSCRIBERS_PREFIX: subscriptions}),
+            merge=MERGE,
             hooks=hooks,
         )
         requests = Requests(self._send_control, tasks)
         self._membership.begin(identity, metadata, requests)
-        self.joining.serve()
+        self._admitting.serve()
         self.removal.serve()
         self._renewing.begin()
         requests.serve(reports.REQUEST, self._asked_for_report)
@@ -167,6 +180,16 @@ class ClusterNode:
             others=self.others,
             reachable=self.reachable,
         )
+        settling = Settling(
+            self._engine,
+            self._name,
+            metadata=metadata,
+            requests=requests,
+            sessions=self._sessions,
+            retained=self._retained,
+            reachable=self.reachable,
+        )
+        self.joining.begin(settling, begun)
         metadata.watch(MEMBERS_PREFIX, self._members_changed)
         self._engine.start_cluster(
             self._name,
@@ -200,6 +223,7 @@ class ClusterNode:
             ("retained messages", self.retained.run()),
             ("link certificates", self.certificates.run()),
             ("incarnation", self._renewing.run()),
+            ("join", self.joining.run()),
         )
         return [task, *(tasks.create_task(work, name=name) for name, work in running)]
 
@@ -211,12 +235,23 @@ class ClusterNode:
             # The next start finds out again.
             return
         # Without an identity it starts as a cluster of one.
-        identity = None if has_left else ended(self.identity).encode()
+        ending: list[tuple[bytes, bytes | None]] = [(IDENTITY_KEY, None if has_left else ended(self.identity).encode())]
+        if has_left:
+            ending.append((BEGUN_KEY, None))
         try:
-            self._engine.store_write([(IDENTITY_KEY, identity)], wait=has_left)
+            self._engine.store_write(ending, wait=has_left)
         except _engine.StoreError as error:
             # The next start takes this for a crash, which costs no more than a new incarnation on another boot.
             _log.warning("the store cannot note that the node was stopped", reason=str(error))
+
+    def _begun(self) -> Begun | None:
+        """The join that this node was in the middle of when it ended."""
+        begun = begun_of(self._engine)
+        if begun is not None and begun.step is Step.ANEW:
+            _log.notice("begins with empty metadata, to join a cluster", through=begun.name)
+            start_anew(self._engine, begun, rows_of(self._engine), MERGE)
+            return begun_of(self._engine)
+        return begun
 
     def _rows(self) -> list[tuple[bytes, bytes]]:
         """The metadata that the store has; those of a cluster that this node has left go."""

@@ -6,7 +6,7 @@ node is alone it writes none; when another node joins it writes those of all its
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from strogoff._engine import SessionInfo
@@ -74,6 +74,9 @@ class SubscriberRecords:
         self._due: set[SubscriberId] = set()
         self._work = asyncio.Event()
         self._has_told = False
+        self._is_writing = False
+        self._released = asyncio.Event()
+        self._released.set()
         self.count = self._counted()
         """Records of all nodes."""
         metadata.watch(SUBSCRIBERS_PREFIX, self._records_changed)
@@ -87,6 +90,18 @@ class SubscriberRecords:
             self._work.set()
         self._is_watching = watched
         self._engine.watch_sessions(watched=watched)
+
+    def hold(self, *, held: bool) -> None:
+        """Whether nothing is written for now."""
+        if held:
+            self._released.clear()
+        else:
+            self._released.set()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all records are as the sessions of this node are."""
+        return not (self._must_read_all or self._due or self._is_writing)
 
     def changed(self) -> None:
         """Sessions of this node have changed."""
@@ -103,7 +118,9 @@ class SubscriberRecords:
         """Write what has changed. Ends when it is cancelled."""
         while True:
             await self._work.wait()
+            await self._released.wait()
             self._work.clear()
+            self._is_writing = True
             try:
                 if self._must_read_all and self._is_watching:
                     self._must_read_all = False
@@ -118,6 +135,8 @@ class SubscriberRecords:
                 self._work.set()
             else:
                 self._has_told = False
+            finally:
+                self._is_writing = False
 
     # -- records ---------------------------------------------------------------------------------------------
 
@@ -147,6 +166,15 @@ class SubscriberRecords:
             found += [SubscriberId(info.mountpoint, info.client_id) for info in page if not info.clean_session]
             after = page[-1].mountpoint, page[-1].client_id
         return found
+
+    async def elsewhere(self) -> list[tuple[SubscriberId, SubscriberRecord]]:
+        """The sessions of this node of which a record says that another node has them."""
+        records = ((session, self.get(session)) for session in await self.lasting())
+        return [(session, record) for session, record in records if record is not None and record.node != self._name]
+
+    async def take_home(self, sessions: Iterable[SubscriberId]) -> None:
+        """Write that these sessions are here, whatever is held back. Raises `MetadataError`."""
+        await asyncio.gather(*(self._write_one(session) for session in sessions))
 
     async def forget(self, session: SubscriberId) -> None:
         """A session has ended wherever it was. Raises `MetadataError`."""

@@ -23,8 +23,8 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from strogoff._engine import StoreError
+from strogoff.cluster.admitting import PROTOCOL, member_of
 from strogoff.cluster.identity import renewed
-from strogoff.cluster.joining import PROTOCOL, member_of
 from strogoff.cluster.members import Member, member_key, merged
 from strogoff.cluster.membership import Membership
 from strogoff.cluster.metadata import MetadataError

@@ -114,7 +114,9 @@ class RetainedMessages:
         self._has_told = False
         self._wanted: dict[RetainedTopic, _Wanted] = {}
         self._look = asyncio.Event()
-        self._is_fetching = False
+        self._is_fetching = self._is_writing = False
+        self._released = asyncio.Event()
+        self._released.set()
         self._fetched = self._refused = self._lost = 0
         metadata.watch(RETAINED_PREFIX, self._records_changed)
         requests.serve(REQUEST, self._asked_for)
@@ -142,6 +144,18 @@ class RetainedMessages:
         self._is_watching = watched
         self._engine.watch_retained(watched=watched)
 
+    def hold(self, *, held: bool) -> None:
+        """Whether nothing is told and nothing fetched for now."""
+        if held:
+            self._released.clear()
+        else:
+            self._released.set()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all that this node has is told."""
+        return not (self._must_read_all or self._due or self._is_writing)
+
     def changed(self) -> None:
         """Messages were changed here."""
         self._work.set()
@@ -156,7 +170,8 @@ class RetainedMessages:
     @property
     def is_behind(self) -> bool:
         """Whether this node lacks messages that it can still get."""
-        return self._is_watching and (self._must_read_all or self._look.is_set() or self._is_fetching)
+        is_released = self._released.is_set()
+        return self._is_watching and is_released and (self._must_read_all or self._look.is_set() or self._is_fetching)
 
     async def run(self) -> None:
         """Keep the records, and fetch what is missing. Ends when it is cancelled."""
@@ -183,8 +198,10 @@ class RetainedMessages:
     async def _write_records(self) -> None:
         while True:
             await self._work.wait()
+            await self._released.wait()
             await asyncio.sleep(COALESCE_S)
             self._work.clear()
+            self._is_writing = True
             try:
                 if self._must_read_all and self._is_watching:
                     await self._read_all()
@@ -200,6 +217,8 @@ class RetainedMessages:
                 self._work.set()
             else:
                 self._has_told = False
+            finally:
+                self._is_writing = False
 
     async def _read_all(self) -> None:
         """Write the records that are missing, and find the messages that are."""
@@ -287,6 +306,7 @@ class RetainedMessages:
     async def _fetch_missing(self) -> None:
         while True:
             await self._look.wait()
+            await self._released.wait()
             self._is_fetching = True
             self._look.clear()
             await asyncio.sleep(GRACE_S)

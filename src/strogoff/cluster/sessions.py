@@ -76,8 +76,11 @@ class Sessions:
         self._name = name
         self._reachable = reachable
         self._start_task = start_task
+        self._is_held = False
         self._leaving: dict[str, set[SubscriberId]] = {}
         """Sessions of this node that have another home, by that."""
+        self._gathering: set[str] = set()
+        """Those homes to which they go in a moment."""
         self.moves = Moves(
             engine,
             name,
@@ -122,6 +125,14 @@ class Sessions:
         ]
 
     # -- what happens around it ------------------------------------------------------------------------------
+
+    def hold(self, *, held: bool) -> None:
+        """Whether this node is joining: its sessions are not those that the other nodes mean by the same client ids,
+        until they are made one.
+        """
+        self._is_held = held
+        self._claims.is_joining = held
+        self.records.hold(held=held)
 
     def reachable(self, node: str) -> None:
         """A node can be reached."""
@@ -256,6 +267,8 @@ class Sessions:
 
     def _is_away(self, session: SubscriberId, home: str | None) -> None:
         """A session of this node has another home by now, or has ended elsewhere."""
+        if self._is_held:
+            return
         info = self._engine.session(session.client_id, session.mountpoint)
         if info is None or info.is_online or self.moves.is_going(session):
             return
@@ -263,9 +276,9 @@ class Sessions:
             _log.info("a session has ended on another node", client_id=session.client_id)
             self._engine.disconnect(session.client_id, session.mountpoint, reason_code=TAKEN_OVER, cleanup=True)
             return
-        is_first = not self._leaving.get(home)
         self._leaving.setdefault(home, set()).add(session)
-        if is_first and home in self._reachable():
+        if home not in self._gathering and home in self._reachable():
+            self._gathering.add(home)
             self._start_task(self._give(home), f"sessions for {home}")
 
     def _home_of(self, session: SubscriberId) -> str | None:
@@ -284,6 +297,7 @@ class Sessions:
 
     async def _give(self, home: str) -> None:
         await asyncio.sleep(GATHER_S)
+        self._gathering.discard(home)
         # What this node has said of a session since counts.
         gathered = self._leaving.pop(home, set())
         pause_s = AGAIN_S

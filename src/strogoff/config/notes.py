@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from strogoff.config.keys import Activity, Key
 from strogoff.config.sources import Origin, Source
 
-__all__ = ["Note", "NoteKind", "notes_on_effect"]
+__all__ = ["Note", "NoteKind", "note_on_join", "notes_on_effect"]
 
 KEYS_SHOWN_MAX = 12
 
@@ -56,3 +56,17 @@ def notes_on_effect(assigned: Mapping[str, tuple[Key, Source]]) -> list[Note]:
         subject = "1 key does" if len(idle) == 1 else f"{len(idle)} keys do"
         notes.append(Note(NoteKind.DOES_NOT_APPLY, f"{subject} not apply to Strogoff and had no effect: {shown}", idle))
     return notes
+
+
+def note_on_join(policy: tuple[str, Source], prevents: tuple[bool, Source]) -> Note | None:
+    """That two keys say different things about a join. Each with its value and where that came from."""
+    policy_name, guard_name = "cluster.join_policy", "vmq_swc.prevent_nonempty_join"
+    meant = "strict" if prevents[0] else "merge"
+    if Origin.DEFAULT in {policy[1].origin, prevents[1].origin} or policy[0] == meant:
+        return None
+    return Note(
+        NoteKind.WARNING,
+        f"{policy_name} = {policy[0]} ({policy[1]}) holds, and not {guard_name} = {'on' if prevents[0] else 'off'} "
+        f"({prevents[1]}), which means {meant}: remove one of them",
+        (policy_name, guard_name),
+    )

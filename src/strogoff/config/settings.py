@@ -11,7 +11,7 @@ from strogoff.config.errors import ConfigError, Problem
 from strogoff.config.extension import NO_EXTENSION, Extension
 from strogoff.config.keys import Activity, Key, KeyTable, key_table, levels, split_key
 from strogoff.config.listeners import HTTP_FAMILIES, MQTT_FAMILIES, Listener, collect_listeners
-from strogoff.config.notes import Note, NoteKind, notes_on_effect
+from strogoff.config.notes import Note, NoteKind, note_on_join, notes_on_effect
 from strogoff.config.placeholders import PlaceholderError, Placeholders
 from strogoff.config.sources import DEFAULT, Assignment, Source
 from strogoff.config.values import INHERIT, NotOfTypeError, Value
@@ -152,6 +152,7 @@ def build_configuration(
         raise ConfigError(list(dict.fromkeys(found)))
     told += about_listeners
     told += notes_on_effect({name: (setting.key, setting.source) for name, setting in assigned.items()})
+    told += _notes_on_join(assigned)
     active = tuple(listener for listener in listeners if listener.kind in MQTT_FAMILIES)
     configuration = Configuration(assigned, active, tuple(listeners), tuple(told), file, table)
     for check in extension.checks:
@@ -172,6 +173,14 @@ def _is_listener_off(assignment: Assignment, table: KeyTable) -> bool:
         and assignment.key.startswith("listener.")
         and assignment.text.strip().lower() == "off"
     )
+
+
+def _notes_on_join(assigned: Mapping[str, Setting]) -> list[Note]:
+    policy, guard = assigned.get("cluster.join_policy"), assigned.get("vmq_swc.prevent_nonempty_join")
+    if policy is None or guard is None:
+        return []
+    note = note_on_join((str(policy.value), policy.source), (bool(guard.value), guard.source))
+    return [] if note is None else [note]
 
 
 def _unknown_keys(given: Iterable[Assignment], table: KeyTable) -> list[Problem]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from strogoff.observe.logging import get_logger
 from strogoff.store.archive import BackupError, Manifest, Watch, write_backup
 from strogoff.store.files import is_empty, readable_size, store_of
 from strogoff.store.putting_away import put_away
+from strogoff.store.resetting import BadResetError, Reset, carry_out, find_reset, forget_reset, free_archive, note_reset
 from strogoff.store.restoring import unfinished_restore
 
 __all__ = ["NodeStore", "StoreCareError", "origin_of"]
@@ -36,12 +37,15 @@ class NodeStore:
         self._engine = engine
         self._node_name = node_name
         self._doing = ""
+        self.reset: Reset | None = None
+        """What was done at this start to join a cluster empty; the join is to come."""
 
     async def open(self) -> None:
         """Have the engine open it, and log what it holds. Once, before the engine starts.
 
         Raises `StoreError`, and `OSError` when the directory cannot be made.
         """
+        await self._reset()
         self._put_away()
         if reason := unfinished_restore(self._data_directory):
             raise _engine.StoreError(reason)
@@ -63,6 +67,42 @@ class NodeStore:
             size=readable_size(found.bytes),
             took_ms=found.duration_ms,
         )
+
+    async def _reset(self) -> None:
+        directory = self._data_directory
+        try:
+            reset = find_reset(directory)
+            if reset is not None and not reset.is_done:
+                reset = await asyncio.to_thread(carry_out, directory, reset, origin_of(self._node_name))
+                for holding in reset.holdings:
+                    _log.notice("archived, and gone from this node", what=holding, file=directory / reset.archive)
+        except BadResetError as error:
+            raise _engine.StoreError(str(error)) from error
+        except BackupError as error:
+            _log.error("the node is not reset, and does not join: it has what it had", reason=str(error))
+            forget_reset(directory)
+            return
+        self.reset = reset
+
+    def plan_reset(self, name: str, address: str, holdings: Sequence[str]) -> Path:
+        """Have the store archived and emptied at the next start, to join through a node then; where the archive will
+        be. `holdings`: what there is, in words. Raises `OSError`.
+        """
+        archive = free_archive(self._data_directory, "before-reset")
+        note_reset(self._data_directory, Reset(name, address, archive.name, tuple(holdings)))
+        return archive
+
+    def reset_is_taken_up(self) -> None:
+        """Others know by now what is to come after the reset. Raises `OSError`."""
+        if self.reset is not None:
+            forget_reset(self._data_directory)
+            self.reset = None
+
+    async def archive(self, what: str) -> Path:
+        """Write a backup into the data directory, under a name that tells when. As `backup`."""
+        path = free_archive(self._data_directory, what)
+        await self.backup(path, lambda _done, _total: None)
+        return path
 
     def _put_away(self) -> None:
         found = put_away(self._data_directory)

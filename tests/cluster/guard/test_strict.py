@@ -72,6 +72,15 @@ def test_what_the_broker_does_for_itself_and_clean_sessions_are_no_obstacle(
     assert two.join(one) == "Done"
 
 
+def test_a_bridge_that_is_on_from_the_first_start_is_no_obstacle(started: StartNode) -> None:
+    one = started("one")
+    bridge = {"vmq_bridge__tcp__away": "127.0.0.1:1", "vmq_bridge__tcp__away__topic__1": "all/# both 1"}
+    two = started("two", plugins__vmq_bridge=True, **bridge)
+    two.broker.await_ready()
+    assert set(holdings(two)) <= {"internal"}
+    assert two.join(one) == "Done"
+
+
 def test_a_dry_run_tells_what_there_is_here_and_there_and_changes_nothing(started: StartNode, connect: Connect) -> None:
     one, two, three = started("one"), started("two"), started("three")
     assert three.join(one) == "Done"

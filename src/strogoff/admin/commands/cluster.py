@@ -8,6 +8,7 @@ from strogoff.admin.commands.node import holdings_table
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.guard.policy import Policy
 from strogoff.cluster.joining import ClusterError, Outlook
 from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
 from strogoff.cluster.node import Link, MemberView, PeerView
@@ -47,25 +48,38 @@ async def show(broker: Broker, _call: Call) -> Result:
     "cluster join",
     "Join the cluster that a node belongs to.",
     description="""
-The command runs on the node that is to join, and ends when it belongs to the cluster and has its metadata. A node that
-holds something of clients or administrators, which the cluster does not know, refuses, and says what and how to go on.
-If it is refused, nothing has changed on either side.
+The command runs on the node that is to join, and ends when it belongs to the cluster and has its metadata. If it is
+refused, nothing has changed on either side.
+--policy says what becomes of what this node holds and the cluster does not know: strict refuses to join while there is
+something of clients or administrators; merge makes it part of the cluster, and archives it first; reset archives it and
+joins empty. Where the node has to start again for that it says so, and the join goes on by itself.
 --dry-run tells what this node holds, what a join would do with it, and what the other node says, and changes nothing.
 """,
     arguments=(Argument("discovery-node", "a node of the cluster, NAME@HOST or NAME@HOST:PORT", required=True),),
-    flags=(Flag("dry-run", "say what would come of it, and change nothing", kind=FlagKind.SWITCH),),
+    flags=(
+        Flag("policy", "strict, merge or reset (cluster.join_policy)", metavar="POLICY"),
+        Flag("dry-run", "say what would come of it, and change nothing", kind=FlagKind.SWITCH),
+    ),
     is_lasting=True,
 )
 async def join(broker: Broker, call: Call) -> Result:
     """`Done` once the metadata of the cluster is here."""
-    target, joining = call.required("discovery-node"), broker.cluster.joining
+    target, joining, policy = call.required("discovery-node"), broker.cluster.joining, _policy(call)
     try:
         if call.switch("dry-run"):
             return _outlook(broker.node_name, await joining.look(target))
-        await joining.join(target)
+        joined = await joining.join(target, policy=policy)
     except ClusterError as error:
         raise CommandError(str(error)) from None
-    return Result.of(Text("Done"))
+    return Result.of(Text(joined.text))
+
+
+def _policy(call: Call) -> Policy | None:
+    text = call.value("policy")
+    try:
+        return Policy(text) if text else None
+    except ValueError:
+        raise CommandError(f"--policy={text}: expected {', '.join(policy.value for policy in Policy)}") from None
 
 
 def _outlook(node: str, outlook: Outlook) -> Result:

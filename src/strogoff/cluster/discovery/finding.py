@@ -257,7 +257,7 @@ class Discovery:
             return False
         _log.info("joining", node=decision.node, address=address, reason=decision.why)
         try:
-            await self._joining.join_at(decision.node, address)
+            joined = await self._joining.join_at(decision.node, address)
         except ClusterError as error:
             if self._membership.others():
                 # The metadata follows, and the next phase waits for it.
@@ -271,6 +271,9 @@ class Discovery:
                     "could not join: it is tried again, ever more seldom", node=decision.node, reason=str(error)
                 )
             return False
+        if joined.starts_again:
+            # The node stops in a moment, which ends this, and joins after that.
+            await asyncio.Event().wait()
         self._counters.add("cluster_discovery_joins")
         return True
 

@@ -12,7 +12,19 @@ from strogoff.cluster.members import MEMBERS_PREFIX
 from strogoff.cluster.records import SUBSCRIBERS_PREFIX
 from strogoff.cluster.retained import RETAINED_PREFIX
 
-__all__ = ["API_KEYS_PREFIX", "EXAMPLES_MAX", "Holding", "Inventory", "Kind", "Tally", "is_of_clients"]
+__all__ = [
+    "API_KEYS_PREFIX",
+    "EXAMPLES_MAX",
+    "Holding",
+    "Inventory",
+    "Kind",
+    "Tally",
+    "counted",
+    "is_of_clients",
+    "kind_of_row",
+    "placed",
+    "readable",
+]
 
 API_KEYS_PREFIX: Final = b"api_key/"
 """Rows of the metadata that hold keys of the HTTP API. What has a prefix that nobody knows is configuration."""
@@ -141,15 +153,8 @@ class Tally:
 
     def row(self, key: bytes) -> None:
         """A row of the metadata."""
-        if key == MEMBERS_PREFIX + self._name.encode():
-            return
-        if key.startswith((MEMBERS_PREFIX, SUBSCRIBERS_PREFIX, RETAINED_PREFIX)):
-            # Sessions and messages themselves are in the engine, and counted there.
-            self._add(Kind.MEMBERSHIP, readable(key))
-        elif key.startswith(API_KEYS_PREFIX):
-            self._add(Kind.API_KEYS, readable(key.removeprefix(API_KEYS_PREFIX)))
-        else:
-            self._add(Kind.CONFIGURATION, readable(key))
+        if key != MEMBERS_PREFIX + self._name.encode():
+            self._add(kind_of_row(key), readable(key.removeprefix(API_KEYS_PREFIX)))
 
     def inventory(self) -> Inventory:
         """All that was told until now."""
@@ -169,6 +174,13 @@ class Tally:
         self._counts[kind] += 1
         if self.wants_examples(kind):
             self._examples[kind].append(example)
+
+
+def kind_of_row(key: bytes) -> Kind:
+    """What a row of the metadata is about. Sessions and messages themselves are in the engine, and counted there."""
+    if key.startswith((MEMBERS_PREFIX, SUBSCRIBERS_PREFIX, RETAINED_PREFIX)):
+        return Kind.MEMBERSHIP
+    return Kind.API_KEYS if key.startswith(API_KEYS_PREFIX) else Kind.CONFIGURATION
 
 
 def placed(mountpoint: str, name: str) -> str:

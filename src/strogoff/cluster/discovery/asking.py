@@ -25,6 +25,8 @@ STRANGER: Final = "?"
 front of a number is what a node would have to be named in its configuration.
 """
 STATE_MAX: Final = 200
+SAME_S: Final = 0.02
+"""Times of a link that differ by no more are one: the engine reckons them anew each time that it is asked."""
 NAME_MAX: Final = 255
 
 
@@ -44,7 +46,7 @@ class Asking:
         self._said: dict[str, Said] = {}
         self._faults: dict[str, str] = {}
         self._asked_at: dict[str, float] = {}
-        self._was_guest: set[str] = set()
+        self._guests: dict[str, float] = {}
         self._own_places: set[str] = set()
         self.double = ""
         """Where another node has the name of this one, HOST:PORT; empty if there is none."""
@@ -70,7 +72,7 @@ class Asking:
     def stop(self) -> None:
         """Dial nobody any more, and be of the own cluster again. Where nodes were found is still known."""
         self._membership.stop_looking()
-        self._was_guest = set()
+        self._guests = {}
         self._forget(set())
 
     def address_of(self, name: str) -> str | None:
@@ -83,14 +85,22 @@ class Asking:
         now = asyncio.get_running_loop().time()
         names = {name for place in self._places if (name := self._name_of(place))}
         # The engine knows it now. What it has told may be of a link that was replaced meanwhile.
-        guests = {info.name for info in self._engine.peers() if info.state == "guest" and info.name in names}
-        for name in self._was_guest - guests:
+        links = {info.name: info for info in self._engine.peers() if info.name in names}
+        guests = {name: info.since for name, info in links.items() if info.state == "guest"}
+        for name in self._guests.keys() - guests.keys():
             # It has changed its cluster, or was stopped. Whichever it is, the next connection tells, and soon.
             self._dial(without=name)
             self._dial()
-        self._forget(guests)
-        self._was_guest = guests
-        due = [name for name in guests if now - self._asked_at.get(name, -again_after_s) >= again_after_s]
+        self._forget(set(guests))
+        asked_before = now - again_after_s
+        # A connection that was made anew is news, too: something has changed there.
+        due = [
+            name
+            for name, since in guests.items()
+            if since > self._guests.get(name, 0.0) + SAME_S or self._asked_at.get(name, asked_before) <= asked_before
+        ]
+        # The first time stays: each is told a little differently.
+        self._guests = {name: since if name in due else self._guests[name] for name, since in guests.items()}
         if due:
             async with asyncio.TaskGroup() as tasks:
                 for name in due:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from bridge.brokers import Bridged, Mosquitto, await_connected, bridge_rows, bridge_settings
+from broker_process import Setting
 from cluster.real_nodes import eventually
 from protocol.answers import Publish
 from protocol.client import Network
@@ -264,3 +265,25 @@ def test_what_waits_for_a_bridge_that_is_configured_no_more_is_given_up_and_told
     broker.await_log("a bridge is configured no more: what waited for it is given up")
     assert '"messages": 7' in broker.log_tail()
     assert "the bridge br" not in broker.admin("node", "history")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_waits_for_a_slow_broker_goes_on_by_itself(
+    remote: Mosquitto, bridged: Bridged, clients: Clients, qos: int
+) -> None:
+    """More than all sockets and buffers on the way hold; and no timer that would set things going."""
+    options: dict[str, Setting] = {"keepalive_interval": 0, "max_outgoing_buffered_messages": "infinity"}
+    broker = bridged(bridge_settings(remote.port, f"t/* out {qos}", mqtt_version=4, **options))
+    await_connected(broker)
+    there = clients(remote.port).connect(V3)
+    there.subscribe("t/#", qos=qos)
+    here = clients(broker.port).connect(V5)
+    count, payload = 2_000, b"x" * 8_000
+    remote.suspend(signal.SIGSTOP)
+    try:
+        for number in range(count):
+            here.publish("t/x", b"%06d" % number + payload, qos=qos)
+        here.barrier()
+    finally:
+        remote.suspend(signal.SIGCONT)
+    assert [int(each[:6]) for each in there.receive_payloads(count)] == list(range(count))

@@ -28,6 +28,8 @@ const EVENTS_MAX: usize = 16;
 const INPUT: usize = 64 << 10;
 /// Reads of one side before commands and timers get their turn.
 const READS_A_TURN_MAX: usize = 64;
+/// Rounds of reading and writing before commands and timers get their turn.
+const ROUNDS_MAX: usize = 64;
 /// How long the end of a bridge may take.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -167,6 +169,8 @@ struct Connection {
     is_readable: bool,
     is_blocked: bool,
     is_open: bool,
+    /// It was not read since the other side takes no more.
+    is_paused: bool,
     /// Bytes that the packet which begins the input needs.
     needed: usize,
 }
@@ -181,6 +185,7 @@ impl Connection {
             is_readable: false,
             is_blocked: false,
             is_open: false,
+            is_paused: false,
             needed: 0,
         }
     }
@@ -240,8 +245,10 @@ impl Driver {
             if self.obey() {
                 return self.end(&mut events);
             }
-            let next = self.look_at_clock();
-            while self.work() {}
+            let mut next = self.look_at_clock();
+            if (0..ROUNDS_MAX).all(|_| self.work()) {
+                next = Some(Duration::ZERO);
+            }
             self.complain();
             if let Err(error) = self.poll.poll(&mut events, next)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -343,9 +350,16 @@ impl Driver {
         let now_ms = self.now_ms();
         self.pump.go_on(now_ms);
         for side in Side::BOTH {
-            match self.write(side) {
-                Ok(more) => has_more |= more,
-                Err(reason) => self.is_over(side, reason),
+            if let Err(reason) = self.write(side) {
+                self.is_over(side, reason);
+            }
+        }
+        // Whatever made room, nobody else tells of it.
+        for side in Side::BOTH {
+            let takes_more = self.pump.takes_from(side);
+            if let Some(connection) = self.connection(side).filter(|connection| connection.is_paused && takes_more) {
+                connection.is_paused = false;
+                has_more = true;
             }
         }
         has_more && self.commands.lock().is_empty()
@@ -388,7 +402,11 @@ impl Driver {
             let Some(connection) = self.connection(side).filter(|connection| connection.is_open) else {
                 return Ok(false);
             };
-            if !is_taken || !(connection.is_readable || connection.end > connection.start) {
+            if !is_taken {
+                connection.is_paused = true;
+                return Ok(false);
+            }
+            if !(connection.is_readable || connection.end > connection.start) {
                 return Ok(false);
             }
             let before = connection.end - connection.start;
@@ -422,22 +440,21 @@ impl Driver {
                 self.deadline = None;
                 self.tell(BridgeNews::Connected);
             }
+            let is_taken = self.pump.takes_from(side);
             let Some(connection) = self.connection(side) else { return Ok(false) };
-            if !connection.is_readable && taken == 0 {
+            if is_taken && !connection.is_readable && taken == 0 {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether what was stopped may go on.
-    fn write(&mut self, side: Side) -> Result<bool, String> {
-        let could_take = self.pump.takes_from(side.other());
+    fn write(&mut self, side: Side) -> Result<(), String> {
         let connection = match side {
             Side::Local => self.local.is_open.then_some(&mut self.local),
             Side::Remote => self.remote.as_mut(),
         };
-        let Some(connection) = connection.filter(|connection| connection.is_open) else { return Ok(false) };
+        let Some(connection) = connection.filter(|connection| connection.is_open) else { return Ok(()) };
         while !connection.is_blocked {
             let bytes = self.pump.output(side);
             if bytes.is_empty() {
@@ -456,7 +473,7 @@ impl Driver {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        Ok(!could_take && self.pump.takes_from(side.other()))
+        Ok(())
     }
 
     // -- ends ----------------------------------------------------------------------------------------------------------

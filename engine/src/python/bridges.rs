@@ -161,6 +161,7 @@ impl Bridge {
             parsed.map(|name| (Arc::clone(&tls.0.0), name))
         });
         let websocket = websocket.map(|(host, path)| WebSocketTarget { host: host.into(), path: path.into() });
+        let packet_size_max = self.engine.get().node.settings.load().packet_size_max();
         self.running.connect(Remote {
             address: SocketAddr::new(ip, port),
             layers: Layers { tls: tls.transpose()?, websocket },
@@ -175,6 +176,7 @@ impl Bridge {
                 bridge: private && version != ProtocolVersion::V5,
                 receive_maximum: receive_maximum.max(1),
                 send_window: window.max(1),
+                packet_size_max: u32::try_from(packet_size_max).unwrap_or(u32::MAX),
                 acknowledge: Acknowledge::Manually,
                 user_properties: &[(bridge::CLUSTER, "?")],
                 ..ClientSettings::default()

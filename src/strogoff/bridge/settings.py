@@ -168,7 +168,6 @@ class _Reader:
         if endpoint is None or self.problems:
             return None
         client_id = self._text("client_id")
-        buffer_max = int(self._get("max_outgoing_buffered_messages"))
         return BridgeSettings(
             name=self._name.replace(r"\.", "."),
             kind=self._kind,
@@ -187,7 +186,7 @@ class _Reader:
             longest_wait=int(self._get("restart_timeout")),
             connect_timeout=int(self._get("connect_timeout")),
             session_expiry=int(self._get("session_expiry_interval")),
-            buffer_max=buffer_max,
+            buffer_max=self._get("max_outgoing_buffered_messages"),
             window=int(self._get("outgoing_batch_size")),
             lasts=bool(self._get("persistent_queue")),
             family=str(self._get("inet_version")),

@@ -43,6 +43,12 @@ def test_a_bridge_has_the_defaults_of_the_keys(tmp_path: Path) -> None:
     assert bridge.tls is None
 
 
+def test_a_buffer_may_have_no_limit(tmp_path: Path) -> None:
+    text = f"{BR} = h:1\n{BR}.topic.1 = a\n{BR}.max_outgoing_buffered_messages = infinity"
+    (bridge,), _, _ = bridges_of(read(tmp_path, text))
+    assert bridge.buffer_max is None
+
+
 def test_an_ipv6_address_is_split_at_its_last_colon(tmp_path: Path) -> None:
     for text in ("fe80::1:1883", "[fe80::1]:1883"):
         (bridge,), _, _ = bridges_of(read(tmp_path, f"{BR} = {text}\n{BR}.topic.1 = a"))

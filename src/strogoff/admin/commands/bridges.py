@@ -59,9 +59,10 @@ def _row(view: BridgeView, before: tuple[int, int]) -> tuple[Value, ...]:
     settings, status = view.settings, view.status
     since = "" if view.since is None else datetime.fromtimestamp(view.since, UTC).isoformat(timespec="seconds")
     out, incoming = (round(max(now - then, 0) / SAMPLE_S) for now, then in zip(_counts(view), before, strict=True))
-    numbers: tuple[Value, ...] = ("", settings.buffer_max, "", "", "")
+    most: Value = "no limit" if settings.buffer_max is None else settings.buffer_max
+    numbers: tuple[Value, ...] = ("", most, "", "", "")
     if status is not None:
-        numbers = (status.buffered, settings.buffer_max, status.dropped, out, incoming)
+        numbers = (status.buffered, most, status.dropped, out, incoming)
     return (settings.name, settings.endpoint, view.state, since, view.node, *numbers, view.error)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.clients import Connect, metric
+from cluster.clients import Connect, clients_of, metric
 from cluster.looking_nodes import Network, await_one_cluster, network, phase_of, seconds_to_ready, waits_for
 from cluster.real_nodes import ClusterNode, eventually
 
@@ -129,6 +129,23 @@ def test_a_node_whose_join_is_refused_says_why_once_serves_its_clients_and_goes_
     assert phase_of(first) == "ready"
     first.broker.admin("session", "disconnect", "client-id=lasting", "--cleanup")
     await_one_cluster(first, other, last)
+
+
+@pytest.mark.parametrize(("policy", "sessions"), [("merge", ["lasting"]), ("reset", [])])
+def test_what_a_node_that_joins_later_holds_goes_by_the_policy(
+    net: Network, connect: Connect, policy: str, sessions: list[str]
+) -> None:
+    (first,) = net.named(0, cluster__discovery__static__nodes=net.names(0, 1), cluster__join_policy=policy)
+    first.broker.launch()
+    ready(first)
+    connect(first, "lasting").disconnect()
+    other, last = net.node(1), net.node(2)
+    for node in (other, last):
+        node.broker.launch()
+        ready(node)
+    assert last.join(other) == "Done"
+    await_one_cluster(first, other, last)
+    assert clients_of(first) == sessions
 
 
 def test_a_node_whose_join_is_refused_at_its_start_waits_says_why_and_stops_at_once(net: Network) -> None:

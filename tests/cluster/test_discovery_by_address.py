@@ -156,29 +156,28 @@ def test_an_address_that_another_node_takes_over_is_no_obstacle(net: Network, st
     await_one_cluster(first, second)
 
 
-def test_pods_find_each_other_over_tls_by_a_certificate_for_the_name(
-    net: Network, stack: ExitStack, tmp_path: Path
+@pytest.mark.parametrize("host", [NAME, f"*.{NAME}"], ids=["the service", "its pods"])
+def test_pods_find_each_other_over_tls_by_a_certificate_for_the_service_or_its_pods(
+    net: Network, stack: ExitStack, tmp_path: Path, host: str
 ) -> None:
     authority = CertificateAuthority()
     ca = authority.write(tmp_path, "nodes-ca")
     zone = zone_of(stack, net.address(0), net.address(1))
-    pods = []
+    nodes = []
     for number in range(2):
-        certificate, key = authority.issue_for_node(NAME).write(tmp_path, f"node-{number}")
+        certificate, key = authority.issue_for_node(host).write(tmp_path, f"node-{number}")
         settings: dict[str, Setting] = {
-            **by_dns(zone),
+            **by_dns(zone, cluster__discovery__expect=2),
             "listener.vmq.default": "off",
             "listener.vmqs.default": f"{net.address(number)}:{net.port}",
             "listener.vmqs.default.certfile": str(certificate),
             "listener.vmqs.default.keyfile": str(key),
             "listener.vmqs.default.cafile": str(ca),
         }
-        # The host of the name is the one that the certificate is for.
-        node = net.node(number, settings, name=f"node{number}@{NAME}")
-        pods.append(node)
-    start(*pods)
-    eventually(lambda: "for 10 s" in waits_for(pods[0]), "it has found the other, and waits for more")
-    await_one_cluster(*pods)
+        name = f"VerneMQ@broker-{number}.{NAME}" if host.startswith("*") else f"node{number}@{NAME}"
+        nodes.append(net.node(number, settings, name=name))
+    start(*nodes)
+    await_one_cluster(*nodes)
 
 
 @pytest.mark.parametrize("by", [{"service": SERVICE}, {"label_selector": SELECTOR}], ids=["service", "labels"])

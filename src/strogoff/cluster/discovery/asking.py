@@ -25,6 +25,11 @@ STRANGER: Final = "?"
 front of a number is what a node would have to be named in its configuration.
 """
 STATE_MAX: Final = 200
+OTHER_CERTIFICATE: Final = "certificate is neither for"
+"""In what the engine says of a link whose certificate is for another host."""
+ANY_LABEL: Final = "node"
+"""Stands for the name of a host that is not known, in front of a domain: certificates are for `*.DOMAIN` as well."""
+TURN_S: Final = 1.0
 SAME_S: Final = 0.02
 """Times of a link that differ by no more are one: the engine reckons them anew each time that it is asked."""
 NAME_MAX: Final = 255
@@ -47,6 +52,8 @@ class Asking:
         self._faults: dict[str, str] = {}
         self._asked_at: dict[str, float] = {}
         self._guests: dict[str, float] = {}
+        self._below: set[str] = set()
+        self._turned_at: dict[str, float] = {}
         self._own_places: set[str] = set()
         self.double = ""
         """Where another node has the name of this one, HOST:PORT; empty if there is none."""
@@ -67,6 +74,8 @@ class Asking:
         self.double = self.double if self.double in addresses else ""
         self._learnt = {address: name for address, name in self._learnt.items() if address in addresses}
         self._slots = {address: slot for address, slot in self._slots.items() if address in addresses}
+        self._below &= addresses
+        self._turned_at = {address: at for address, at in self._turned_at.items() if address in addresses}
         self._dial()
 
     def stop(self) -> None:
@@ -142,6 +151,7 @@ class Asking:
             self._slots[place.address] = slot
         # The host is one that a certificate may be for.
         host = place.host or place.address.rpartition(":")[0].strip("[]")
+        host = f"{ANY_LABEL}.{host}" if place.address in self._below else host
         return f"{STRANGER}{slot}@{host}"[:NAME_MAX]
 
     def _dial(self, *, without: str = "") -> None:
@@ -158,11 +168,13 @@ class Asking:
     def _learn(self) -> None:
         """Take up names of those that have answered."""
         infos = {info.name: info for info in self._engine.peers()}
-        before = dict(self._learnt), self.double
+        before = dict(self._learnt), self.double, set(self._below)
         for place in self._places:
             if place.name:
                 continue
             info = infos.get(self._name_of(place) or self._stranger(place))
+            if info is not None and place.host and OTHER_CERTIFICATE in (info.error or ""):
+                self._look_below(place.address)
             if info is None or info.answering is None:
                 continue
             if self._is_double(info):
@@ -171,8 +183,15 @@ class Asking:
                 # Somebody else, later, if another node has come to the address.
                 self._learnt[place.address] = info.answering
                 self._slots.pop(place.address, None)
-        if (self._learnt, self.double) != before:
+        if (self._learnt, self.double, self._below) != before:
             self._dial()
+
+    def _look_below(self, address: str) -> None:
+        """Dial an address as a host of its domain, and as the domain itself, in turn."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._turned_at.get(address, now):
+            self._turned_at[address] = now + TURN_S
+            self._below ^= {address}
 
     def _is_double(self, info: PeerInfo) -> bool:
         """Whether another node has the name of this one. It stays a stranger, with the reason."""

@@ -256,3 +256,22 @@ def test_nodes_are_found_by_a_file_that_is_written_later(net: Network, tmp_path:
     path.write_text(net.names(0).replace(",", "\n") + "  # the first\n\n" + net.names(1) + "\n")
     ready(*nodes)
     await_one_cluster(*nodes)
+
+
+def test_a_node_that_was_told_to_join_is_no_new_one_when_it_is_alone_later(net: Network) -> None:
+    first, second = net.node(0), net.node(1)
+    for node in (first, second):
+        node.broker.launch()
+        ready(node)
+    assert second.join(first) == "Done"
+    await_one_cluster(first, second)
+    first.broker.stop()
+    eventually(lambda: second.sees(down=(first,)), "it counts as down")
+    assert second.broker.admin("cluster", "leave", f"node={first.name}").strip() == "Done"
+    second.broker.stop()
+    # As a new one it would wait for the first.
+    names = {"cluster.discovery": "static", "cluster.discovery.static.nodes": net.names(0, 1)}
+    second.broker.settings = {**second.broker.settings, **names}
+    second.broker.launch()
+    eventually(lambda: phase_of(second) == "ready", "it serves its clients")
+    assert second.links() == {second.name: "self"}

@@ -301,14 +301,16 @@ class Discovery:
 
     async def run(self, _broker: "Broker") -> None:
         """Look from time to time while this node is alone, until cancelled."""
-        if self._settings.source is None:
-            await asyncio.Event().wait()
-        pauses = self._pauses()
+        membership, pauses = self._membership, self._pauses()
         while True:
-            if self._membership.others():
+            if self._settings.source is None:
+                # It may be told to join.
+                await membership.until(lambda: bool(membership.others()))
+            if membership.others():
                 await self._note_settled()
-                await self._membership.until(lambda: not self._membership.others())
+                await membership.until(lambda: not membership.others())
                 pauses = self._pauses()
+                continue
             await asyncio.sleep(next(pauses))
             if not self._membership.others() and await self._ask_source():
                 await self._visit()

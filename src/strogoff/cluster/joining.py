@@ -63,6 +63,10 @@ class ClusterError(Exception):
     """A command of the cluster cannot be carried out. The message says which node refuses, why, and what to do."""
 
 
+class UnfinishedError(ClusterError):
+    """Another node has let this one join, and this one could not write that down."""
+
+
 class Store(Protocol):
     """What is needed of the store of the node."""
 
@@ -93,11 +97,17 @@ class PeerSays:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What would come of a join. `problem`: why this node would not even try, or nothing."""
+    """What would come of a join by the policy in force. `problem`: why this node would not even try, or nothing."""
 
     inventory: Inventory
     peer: PeerSays
+    policy: Policy
     problem: str = ""
+
+    @property
+    def course(self) -> Course:
+        """What this node would do if nothing else is in the way."""
+        return course(self.inventory, self.policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,21 +227,23 @@ class Joining:
             self._waiting.append(done)
         return Joined(name, await done, archive)
 
-    async def look(self, target: str) -> Outlook:
+    async def look(self, target: str, *, policy: Policy | None = None) -> Outlook:
         """What a join through a node would meet, here and there. Changes nothing. Raises `ClusterError` for a target
         that is none.
         """
         name, address = self._address_of(target)
+        chosen = self._policy() if policy is None else policy
         async with self._membership.changing:
             inventory = await self._inventory()
             try:
                 self._check_alone()
             except ClusterError as error:
-                return Outlook(inventory, PeerSays(name, "it was not asked"), str(error))
+                return Outlook(inventory, PeerSays(name, "it was not asked"), chosen, str(error))
             try:
-                return Outlook(inventory, await self._come_as_guest(name, address, self._ask_what_a_join_would_meet))
+                says = await self._come_as_guest(name, address, self._ask_what_a_join_would_meet)
             except ClusterError as error:
-                return Outlook(inventory, PeerSays(name, str(error)))
+                says = PeerSays(name, str(error))
+        return Outlook(inventory, says, chosen)
 
     async def run(self) -> None:
         """Go on with a join that was begun until it is done. Ends when it is cancelled."""
@@ -247,8 +259,9 @@ class Joining:
                 patience_s = min(2 * patience_s, RETRY_MAX_S)
             else:
                 patience_s = RETRY_S
-                for done in self._take_waiting():
-                    done.set_result(settled)
+                if settled is not None:
+                    for done in self._take_waiting():
+                        done.set_result(settled)
 
     # -- by policy -------------------------------------------------------------------------------------------
 
@@ -323,8 +336,11 @@ class Joining:
         waiting, self._waiting = self._waiting, []
         return [done for done in waiting if not done.done()]
 
-    async def _finish(self, begun: Begun) -> list[Settled]:
+    async def _finish(self, begun: Begun) -> list[Settled] | None:
+        """None: it was given up meanwhile, or another one has been begun."""
         async with self._membership.changing:
+            if self._begun is not begun:
+                return None
             if not self._membership.others():
                 await self._enter(begun, is_first=False)
         settled = await self._settle(begun.name)
@@ -359,13 +375,18 @@ class Joining:
             self._go_on_with(noted)
             cluster, members = await self._ask_to_join(name)
             self._joined(name, [member.name for member in members if not member.is_removed])
-            await self._become_member(cluster, members)
+            try:
+                await self._become_member(cluster, members)
+            except (MetadataError, StoreError) as error:
+                raise UnfinishedError(
+                    f"{name} has let {self._name} join, which cannot be written down here: {error}. It is tried again"
+                ) from None
 
         self._held(held=True)
         try:
             await self._come_as_guest(begun.name, begun.address, become_one)
-        except ClusterError:
-            if is_first:
+        except ClusterError as error:
+            if is_first and not isinstance(error, UnfinishedError):
                 self._give_up()
                 await asyncio.to_thread(forget_begun, self._engine)
             raise

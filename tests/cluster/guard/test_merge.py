@@ -152,6 +152,24 @@ def test_of_retained_messages_that_both_have_the_later_one_stays(started: StartN
         eventually(lambda node=node: retained(node, connect, "r/joiner") == b"two, later", "the joiner's")  # type: ignore[misc]
 
 
+def test_two_nodes_that_merge_at_the_same_time_do_not_wait_for_each_other(started: StartNode, connect: Connect) -> None:
+    nodes = one, two, three = started("one"), started("two"), started("three")
+    waiting: list[bytes] = []
+    for node in nodes:
+        away(node, connect, "shared", f"of/{node.name}")
+        waiting += sent(node, connect, f"of/{node.name}", node.name)
+    with asked_to_merge(two, one) as first, asked_to_merge(three, one) as second:
+        assert (first.wait(15), second.wait(15)) == (0, 0)
+    eventually(lambda: one.sees(two, three) and two.sees(one, three) and three.sees(one, two), "all see all")
+    eventually(lambda: sum(len(clients_of(node)) for node in nodes) == 1, "there is one session")
+    client = resumed(one, connect, "shared")
+    assert sorted(client.receive_payloads(len(waiting))) == sorted(waiting)
+    client.barrier()
+    for node in nodes:
+        connect(one).publish(f"of/{node.name}", b"now", qos=1)
+        assert client.receive().payload == b"now"
+
+
 ROWS = {b"config/only_two": b"2", b"config/both": b"two", b"api_key/only_two": b"{}", b"api_key/both": b"{}"}
 
 

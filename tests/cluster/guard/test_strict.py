@@ -1,5 +1,7 @@
 """A node that holds something refuses to join under `strict`, and says what it is. Real processes."""
 
+import time
+
 import pytest
 
 from broker_process import BrokerError
@@ -91,6 +93,7 @@ def test_a_dry_run_tells_what_there_is_here_and_there_and_changes_nothing(starte
     assert said["reached"] == said["would let it in"] == "true"
     assert said["members"] == f"{one.name},{three.name}"
     assert said["problem"] == ""
+    assert said["with strict this node would"] == "refuse to join"
     assert two.links() == {two.name: "self"}
     assert set(one.links()) == {one.name, three.name}
     assert [(path.name, path.stat().st_size) for path in log_files(store_of(two.broker.data_directory))] == before
@@ -117,3 +120,19 @@ def test_a_dry_run_of_a_member_says_in_which_cluster_it_is(started: StartNode) -
     _, said = outlook(two, three)
     assert f"{two.name} is in a cluster with {one.name} already" in said["problem"]
     assert two.sees(one)
+
+
+def test_a_join_that_was_refused_is_not_tried_again(started: StartNode) -> None:
+    one, two = started("one", allow_multiple_sessions=True), started("two")
+    with pytest.raises(BrokerError, match="allow_multiple_sessions must be the same"):
+        two.join(one)
+    one.broker.stop()
+    one.broker.settings = {**one.broker.settings, "allow_multiple_sessions": False}
+    one.broker.start()
+    # A try in the background would be made within a second.
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        assert one.links() == {one.name: "self"}
+        time.sleep(0.1)
+    assert "tried again" not in two.broker.log_tail()
+    assert two.join(one) == "Done"

@@ -8,7 +8,7 @@ from strogoff.admin.commands.node import holdings_table
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
-from strogoff.cluster.guard.policy import Policy
+from strogoff.cluster.guard.policy import Course, Policy
 from strogoff.cluster.joining import ClusterError, Outlook
 from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
 from strogoff.cluster.node import Link, MemberView, PeerView
@@ -67,7 +67,7 @@ async def join(broker: Broker, call: Call) -> Result:
     target, joining, policy = call.required("discovery-node"), broker.cluster.joining, _policy(call)
     try:
         if call.switch("dry-run"):
-            return _outlook(broker.node_name, await joining.look(target))
+            return _outlook(broker.node_name, await joining.look(target, policy=policy))
         joined = await joining.join(target, policy=policy)
     except ClusterError as error:
         raise CommandError(str(error)) from None
@@ -82,6 +82,14 @@ def _policy(call: Call) -> Policy | None:
         raise CommandError(f"--policy={text}: expected {', '.join(policy.value for policy in Policy)}") from None
 
 
+_COURSES = {
+    Course.REFUSE: "refuse to join",
+    Course.JOIN: "join",
+    Course.BEGIN_ANEW: "start again with empty metadata, and join then",
+    Course.RESET: "start again, archive its store, and join empty",
+}
+
+
 def _outlook(node: str, outlook: Outlook) -> Result:
     """What would come of a join."""
     peer = outlook.peer
@@ -92,6 +100,7 @@ def _outlook(node: str, outlook: Outlook) -> Result:
         ("version", peer.version),
         ("would let it in", peer.is_reached and not peer.problem),
         ("problem", outlook.problem or peer.problem),
+        (f"with {outlook.policy.value} this node would", _COURSES[outlook.course]),
     ]
     return Result.of(holdings_table(outlook.inventory), Table((peer.name, f"to {node}"), rows))
 

@@ -87,7 +87,9 @@ class Begun:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, BadBegunError):
                 raise
-            raise BadBegunError(f"the row of a join that was begun cannot be read: {error!r}") from None
+            raise BadBegunError(
+                f"the row of a join that was begun cannot be read ({error!r}): restore a backup of the store"
+            ) from None
 
 
 class EngineRows(Protocol):

@@ -77,10 +77,12 @@ class Settling:
         self._retained = retained
         self._reachable = reachable
         self._requests = requests
+        self._is_held = False
         requests.serve(REQUEST, self._asked_whether_all_is_told)
 
     def hold(self, *, held: bool) -> None:
         """Whether what this node has is kept back from the cluster."""
+        self._is_held = held
         self._sessions.hold(held=held)
         self._retained.hold(held=held)
         moves = self._sessions.moves
@@ -113,7 +115,11 @@ class Settling:
         return bool(topics) or cursor is not None or bool(await self._sessions.records.lasting())
 
     async def _asked_whether_all_is_told(self, node: str, _: dict[str, Any]) -> dict[str, Any]:
-        """A node that has joined wants to know all that this one has."""
+        """A node that has joined wants to know all that this one has. One that joins itself tells it later, and settles
+        what both have then: two such nodes must not wait for each other.
+        """
+        if self._is_held:
+            return {}
         try:
             async with asyncio.timeout(TOLD_TIMEOUT_S):
                 await self._all_is_told()
@@ -145,6 +151,9 @@ class Settling:
         for number in range(ROUNDS_MAX):
             if number:
                 await asyncio.sleep(RETRY_S)
+            # Those whose clients are connected here have come with the claims of these.
+            come = [session for session, node in (self._sessions.moves.united or {}).items() if node == self._name]
+            await self._sessions.records.take_home(come)
             shared = await self._sessions.records.elsewhere()
             if not shared:
                 break

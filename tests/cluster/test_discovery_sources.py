@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,22 @@ LISTENER = "listener.vmq.default=127.0.0.1:44053"
 
 
 def test_a_list_names_nodes_and_their_addresses() -> None:
-    source = StaticSource(["a@h", "b@[::1]:7"], is_tls=False)
-    assert asyncio.run(source.look()) == [Place("a@h", "h:44053"), Place("b@::1", "[::1]:7")]
-    assert asyncio.run(StaticSource(["a@h"], is_tls=True).look()) == [Place("a@h", "h:44054")]
+    source = StaticSource(["a@h", "b@[::1]:7"], port=9)
+    assert asyncio.run(source.look()) == [Place("a@h", "h:9"), Place("b@::1", "[::1]:7")]
+
+
+@pytest.mark.parametrize(("settings", "port"), [((), 44053), (("cluster.discovery.port=5",), 5)])
+def test_other_nodes_have_the_port_of_this_one_unless_another_is_set(settings: Sequence[str], port: int) -> None:
+    keys = ("cluster.discovery=static", "cluster.discovery.static.nodes=a@h")
+    configuration = load(overrides=(LISTENER, *keys, *settings))
+    source = discovery_settings(configuration, terms_of(configuration)).source
+    assert source is not None
+    assert asyncio.run(source.look()) == [Place("a@h", f"h:{port}")]
 
 
 def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
     path = tmp_path / "nodes"
-    source = FileSource(path, is_tls=False)
+    source = FileSource(path, port=44053)
     with pytest.raises(SourceError, match=r"No such file.*cluster\.discovery\.file\.path"):
         asyncio.run(source.look())
     path.write_text("# nobody yet\n\n")

@@ -493,9 +493,9 @@ def obstacle(info: PeerInfo | None) -> str:
     return info.error if info is not None and info.error else "it does not answer"
 
 
-def address_of(target: str, *, is_tls: bool = False) -> tuple[str, str]:
+def address_of(target: str, *, is_tls: bool = False, default_port: int | None = None) -> tuple[str, str]:
     """Name and address of a node: NAME@HOST or NAME@HOST:PORT, an IPv6 address with a port in brackets. Raises
-    `ClusterError`.
+    `ClusterError`. `default_port`: None for the one of such listeners.
     """
     name, at, place = target.partition("@")
     if not at or not name or not place:
@@ -514,4 +514,5 @@ def address_of(target: str, *, is_tls: bool = False) -> tuple[str, str]:
     if port and not port.isdecimal():
         raise ClusterError(f"'{target}' has no port: write NAME@HOST:PORT")
     shown = f"[{host}]" if ":" in host else host
-    return f"{name}@{host}", f"{shown}:{port or (DEFAULT_TLS_PORT if is_tls else DEFAULT_PORT)}"
+    default = default_port or (DEFAULT_TLS_PORT if is_tls else DEFAULT_PORT)
+    return f"{name}@{host}", f"{shown}:{port or default}"

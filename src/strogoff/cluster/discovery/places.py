@@ -39,9 +39,9 @@ class Source(Protocol):
         """Where nodes are now. Raises `SourceError`. May be cancelled."""
 
 
-def places_of(nodes: Sequence[str], *, is_tls: bool) -> list[Place]:
+def places_of(nodes: Sequence[str], *, port: int) -> list[Place]:
     """Nodes NAME@HOST or NAME@HOST:PORT. Raises `ClusterError`, which names the first that is none."""
-    return [Place(*address_of(node, is_tls=is_tls)) for node in nodes]
+    return [Place(*address_of(node, default_port=port)) for node in nodes]
 
 
 class StaticSource:
@@ -49,8 +49,8 @@ class StaticSource:
 
     is_complete = True
 
-    def __init__(self, nodes: Sequence[str], *, is_tls: bool) -> None:
-        self._places = places_of(nodes, is_tls=is_tls)
+    def __init__(self, nodes: Sequence[str], *, port: int) -> None:
+        self._places = places_of(nodes, port=port)
 
     async def look(self) -> Sequence[Place]:
         """Always the same."""
@@ -62,16 +62,16 @@ class FileSource:
 
     is_complete = True
 
-    def __init__(self, path: Path, *, is_tls: bool) -> None:
+    def __init__(self, path: Path, *, port: int) -> None:
         self._path = path
-        self._is_tls = is_tls
+        self._port = port
 
     async def look(self) -> Sequence[Place]:
         """What the file says now. A file without a node is one that is not written yet."""
         try:
             text = await asyncio.to_thread(self._read)
             lines = [line.partition("#")[0].strip() for line in text.splitlines()]
-            places = places_of([line for line in lines if line], is_tls=self._is_tls)
+            places = places_of([line for line in lines if line], port=self._port)
         except OSError as error:
             raise SourceError(f"{self._path} cannot be read: {error.strerror} (cluster.discovery.file.path)") from None
         except (UnicodeDecodeError, ClusterError) as error:

@@ -65,11 +65,11 @@ def discovery_settings(configuration: Configuration, terms: Terms) -> DiscoveryS
 
 
 def _static(configuration: Configuration, terms: Terms) -> Source:
-    return StaticSource(configuration.get("cluster.discovery.static.nodes"), is_tls=terms.is_tls)
+    return StaticSource(configuration.get("cluster.discovery.static.nodes"), port=_port(configuration, terms))
 
 
 def _file(configuration: Configuration, terms: Terms) -> Source:
-    return FileSource(Path(configuration.get("cluster.discovery.file.path")), is_tls=terms.is_tls)
+    return FileSource(Path(configuration.get("cluster.discovery.file.path")), port=_port(configuration, terms))
 
 
 def _dns(configuration: Configuration, terms: Terms) -> Source:
@@ -107,7 +107,7 @@ def _api_server(variables: Mapping[str, str]) -> str:
 
 
 def _port(configuration: Configuration, terms: Terms) -> int:
-    """Of the cluster listeners of other nodes: that of this one, unless it is set."""
+    """Of the cluster listeners of other nodes, where the source does not say it: that of this one, unless it is set."""
     port = configuration.get("cluster.discovery.port")
     if port != "auto":
         return int(port)

@@ -4,6 +4,7 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 CRASH_KILLS ?= 200
 SIMULATE_SECONDS ?= 3600
+POD_ROUNDS ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -18,7 +19,7 @@ TEST_REQUIREMENTS := $(BIN)/python -c 'import tomllib; print("\n".join(tomllib.l
 # Rust code is checked and tested without Python in it: the tests are plain programs.
 CARGO_CHECKS := --manifest-path $(ENGINE) --no-default-features --locked
 
-.PHONY: help run build test format check-format lint types test-rust test-python crash simulate normative bench bench-quick fuzz clean
+.PHONY: help run build test format check-format lint types test-rust test-python crash pods simulate normative bench bench-quick fuzz clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -53,6 +54,9 @@ crash: $(STAMPS)/test ## Kill a broker under load CRASH_KILLS (200) times, for e
 		STROGOFF_CRASH_KILLS=$(CRASH_KILLS) STROGOFF_CRASH_SYNC=$$sync \
 			$(BIN)/pytest --quiet -rP tests/durability/test_crash.py || exit 1; \
 	done
+
+pods: $(STAMPS)/test $(STAMPS)/debian ## Do to nodes in pods of the stand-in for Kubernetes all that may happen to them, POD_ROUNDS (10) times.
+	STROGOFF_KUBELET_ROUNDS=$(POD_ROUNDS) $(BIN)/pytest --quiet tests/e2e/kubelet
 
 simulate: $(STAMPS)/test ## Run clusters of the metadata's core through faults for SIMULATE_SECONDS (3600).
 	PYTHONPATH=tests $(BIN)/python tests/cluster/simulate.py --seconds $(SIMULATE_SECONDS)

@@ -57,6 +57,12 @@ class _Connected:
         if self._thread.is_alive():
             self._thread.join()
 
+    def come_back(self) -> None:
+        """Connect again after `end`, as the same client, which knows what it was in the middle of."""
+        self._is_over.clear()
+        self._thread = threading.Thread(target=self._run, name=self.name)
+        self.start()
+
     def _run(self) -> None:
         self._place.enter()
         while not self._is_over.is_set():

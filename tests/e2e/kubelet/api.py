@@ -1,4 +1,4 @@
-"""The API of the stand-in, as far as pods ask it: stateful sets and pods, to be read by those who may."""
+"""The API of the stand-in, as far as pods ask it: stateful sets, pods and endpoints, to be read by those who may."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ PORT: Final = 443
 MOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TIMEOUT_S: Final = 10.0
 _PATH: Final = re.compile(
-    r"/(?:api|apis/(?P<group>[a-z.]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?"
+    r"/(?:api|apis/(?P<group>[a-z0-9.]+))/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?"
 )
 _REASONS: Final = {200: "OK", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}
 

@@ -5,21 +5,29 @@ The clients reach the brokers through their service, as anybody would, and what 
 
 import csv
 import io
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import pytest
 
 from cluster.ledger import EXACTLY_ONCE, Ledger, Stream
 from cluster.load import Publisher, Subscriber
 from e2e.kubelet.containers import Image
 from e2e.kubelet.manifests import Manifest
 from e2e.kubelet.pods import PodStatus
+from e2e.kubelet.rendering import render
 from e2e.kubelet.stand_in import StandIn
 from protocol.client import unique
+
+ROUNDS: Final = int(os.environ.get("STROGOFF_KUBELET_ROUNDS", "1"))
+"""How often each story about nodes in pods is told; where it is set, also those that `make test` has no time for."""
+only_in_long_run = pytest.mark.skipif("STROGOFF_KUBELET_ROUNDS" not in os.environ, reason="only in the long run")
 
 KEEP_ALIVE_S: Final = 2
 EVERY_S: Final = 0.02
@@ -32,6 +40,26 @@ IMAGE: Final = Image(
     files={"/strogoff/etc/strogoff.conf": Path(__file__).parents[3] / "deploy" / "docker" / "strogoff.conf"},
 )
 """What `deploy/docker` makes, as far as it can be told apart from this machine."""
+CHART_NAME: Final = "test-strogoff"
+_CONFIG: Final = {
+    "allow_anonymous": True,
+    "cluster.link_timeout": 1000,
+    # For the first pod, which waits so long for others that the name server does not know yet.
+    "cluster.discovery.patience": 3000,
+    "store.segment_bytes": "256KB",
+    # Whoever is away may miss nothing, however slow the machine is.
+    "max_offline_messages": -1,
+    "max_online_messages": -1,
+}
+
+
+def chart(replicas: int = 3, *, config: dict[str, Any] | None = None, **values: Any) -> list[dict[str, Any]]:
+    """The chart for a small disk and impatient people. `config`: keys besides; `values`: of the chart."""
+    return render(
+        {"replicaCount": replicas, "config": {**_CONFIG, **(config or {})}, "drain": {"pauseSeconds": 1}, **values}
+    )
+
+
 FLOW_DEADLINE_S: Final = 60.0
 
 
@@ -77,6 +105,11 @@ class Brokers:
                 shown = "\n".join(self.admin(other, "cluster", "show") for other in range(replicas))
                 raise AssertionError(f"{error}\n{shown}") from None
 
+    def is_new(self, pod: str, before: Mapping[str, PodStatus]) -> bool:
+        """Whether a pod has been made anew."""
+        now = self.kubernetes.pods().get(pod)
+        return now is not None and now.uid != before[pod].uid
+
     # -- clients -----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -109,7 +142,8 @@ class Brokers:
         )
         self.subscribers.append(subscriber)
         subscriber.start()
-        assert subscriber.is_subscribed.wait(10), f"{subscriber.name} is not subscribed\n{self.kubernetes.report()}"
+        is_there = subscriber.is_subscribed.wait(10)
+        assert is_there, f"{subscriber.name} is not subscribed\n{self.kubernetes.report()}"
 
     def _publish(self, topic: str) -> None:
         publisher = Publisher(
@@ -126,6 +160,27 @@ class Brokers:
 
     def _streams(self) -> list[Stream]:
         return [stream for publisher in self.publishers for stream in publisher.streams if stream.qos]
+
+    @contextmanager
+    def subscribers_away(self) -> Iterator[None]:
+        """They disconnect, and come back to their sessions at the end."""
+        for subscriber in self.subscribers:
+            subscriber.end()
+        yield
+        for subscriber in self.subscribers:
+            subscriber.come_back()
+
+    def publish_for_those_away(self, count: int) -> None:
+        """Return when so many more of each stream are acknowledged, and publish no more."""
+        for stream in self._streams():
+            wanted = len(self.ledger.acknowledged(stream)) + count
+            self.kubernetes.eventually(
+                lambda stream=stream, wanted=wanted: len(self.ledger.acknowledged(stream)) >= wanted,  # type: ignore[misc]
+                f"{count} more of {stream} are acknowledged",
+                FLOW_DEADLINE_S,
+            )
+        for publisher in self.publishers:
+            publisher.end()
 
     def _await_flow(self) -> None:
         """Return when each subscriber gets what is published now; from there on it counts."""

@@ -58,6 +58,7 @@ class StandIn:
         self._services: dict[str, tuple[Service, str]] = {}
         self._sets: dict[str, StatefulSet] = {}
         self._former: dict[str, StatefulSet] = {}
+        self._held: set[str] = set()
         self._pods: dict[str, Pod] = {}
         self._pace = Pace(pace)
         self.api = Api(directory / "api", self._objects)
@@ -100,6 +101,22 @@ class StandIn:
             self._sets[name] = replace(self._sets[name], replicas=replicas)
 
         self._do(scale)
+
+    def hold(self, *names: str) -> None:
+        """There is no machine for these pods until `let_go`: they are not there, and have no address."""
+
+        async def hold() -> None:
+            self._held.update(names)
+
+        self._do(hold)
+
+    def let_go(self) -> None:
+        """There are machines for all pods."""
+
+        async def let_go() -> None:
+            self._held.clear()
+
+        self._do(let_go)
 
     def delete_pod(self, name: str) -> None:
         """End one pod; its stateful set makes another one."""
@@ -256,6 +273,8 @@ class StandIn:
         former = self._former[name]
         for step in next_steps(stateful_set, seen, is_update_complete=former is stateful_set):
             if isinstance(step, Create):
+                if stateful_set.pod_name(step.ordinal) in self._held:
+                    continue
                 template = former.template if step.is_former else stateful_set.template
                 self._create(replace(stateful_set, template=template), step.ordinal)
             else:
@@ -323,9 +342,29 @@ class StandIn:
                 {"metadata": {"name": each.name, "namespace": each.namespace}, "spec": {"replicas": each.replicas}}
                 for each in self._sets.values()
             ]
+        elif resource == "endpointslices":
+            found = [self._endpoint_slice(service) for service, _ in self._services.values()]
         else:
             found = []
         return [each for each in found if each["metadata"]["namespace"] == namespace]
+
+    def _endpoint_slice(self, service: Service) -> dict[str, Any]:
+        """All pods of a service, also those that are not ready, of which it says so."""
+        endpoints = [
+            {
+                "addresses": [pod.address],
+                "hostname": pod.name,
+                "conditions": {"ready": service.publishes_not_ready or (pod.is_ready and not pod.is_ending)},
+            }
+            for pod in self._pods.values()
+            if selects(service.selector, pod.facts.labels)
+        ]
+        metadata = {
+            "name": f"{service.name}-1",
+            "namespace": service.namespace,
+            "labels": {"kubernetes.io/service-name": service.name},
+        }
+        return {"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints}
 
     def _of(self, stateful_set: StatefulSet) -> dict[int, Pod]:
         return {pod.ordinal: pod for pod in self._pods.values() if pod.stateful_set.name == stateful_set.name}

@@ -1,36 +1,25 @@
 """The chart on the stand-in: nodes in pods become one cluster, and stay one, whatever is done to the pods.
 
-Meanwhile clients publish through the service, and what was acknowledged to them must arrive. STROGOFF_KUBELET_ROUNDS
-says how often each story is told (1).
+Meanwhile clients publish through the service, and what was acknowledged to them must arrive. `make pods` tells each
+story again and again.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from e2e.kubelet.brokers import IMAGE, Brokers
+from e2e.kubelet.brokers import CHART_NAME, IMAGE, ROUNDS, Brokers, chart, only_in_long_run
 from e2e.kubelet.network import why_impossible
-from e2e.kubelet.pods import PodStatus
-from e2e.kubelet.rendering import render
 from e2e.kubelet.stand_in import stand_in
 
 pytestmark = [
     pytest.mark.skipif(why_impossible() is not None, reason=str(why_impossible())),
-    pytest.mark.parametrize("turn", range(int(os.environ.get("STROGOFF_KUBELET_ROUNDS", "1")))),
+    pytest.mark.parametrize("turn", range(ROUNDS)),
 ]
 
-NAME: Final = "test-strogoff"
-CONFIG: Final = {
-    "allow_anonymous": True,
-    "cluster.link_timeout": 1000,
-    "store.segment_bytes": "256KB",
-    # Whoever is away may miss nothing, however slow the machine is.
-    "max_offline_messages": -1,
-    "max_online_messages": -1,
-}
+NAME: Final = CHART_NAME
 
 
 @pytest.fixture
@@ -43,17 +32,7 @@ def brokers(tmp_path: Path) -> Iterator[Brokers]:
             brokers.end_clients()
 
 
-def chart(replicas: int = 3, *, config: dict[str, Any] | None = None, **values: Any) -> list[dict[str, Any]]:
-    found = {"drain": {"pauseSeconds": 1}, **values}
-    return render({"replicaCount": replicas, "config": {**CONFIG, **(config or {})}, **found})
-
-
-def is_new(brokers: Brokers, pod: str, before: dict[str, PodStatus]) -> bool:
-    now = brokers.kubernetes.pods().get(pod)
-    return now is not None and now.uid != before[pod].uid
-
-
-@pytest.mark.parametrize("policy", ["OrderedReady", "Parallel"])
+@pytest.mark.parametrize("policy", ["Parallel", pytest.param("OrderedReady", marks=only_in_long_run)])
 def test_three_pods_become_one_cluster(brokers: Brokers, policy: str, turn: int) -> None:
     brokers.install(chart(3, statefulset={"podManagementPolicy": policy}), 3)
     brokers.await_one_cluster(3)
@@ -89,7 +68,7 @@ def test_a_pod_that_is_deleted_and_one_that_crashes_come_back(brokers: Brokers, 
     brokers.await_one_cluster(3)
     with brokers.load():
         brokers.kubernetes.delete_pod(f"{NAME}-1")
-        brokers.kubernetes.eventually(lambda: is_new(brokers, f"{NAME}-1", before), "it is made anew", 60)
+        brokers.kubernetes.eventually(lambda: brokers.is_new(f"{NAME}-1", before), "it is made anew", 60)
         brokers.kubernetes.await_pods(NAME, 3)
         brokers.await_one_cluster(3)
         brokers.goes_on("after the deletion")
@@ -109,7 +88,7 @@ def test_a_machine_is_lost(brokers: Brokers, keeps_volumes: bool, turn: int) -> 
         homes = set(brokers.homes().values())
         lost = next(name for name in before if (name in homes) == keeps_volumes)
         brokers.kubernetes.lose_node(lost, keeps_volumes=keeps_volumes)
-        brokers.kubernetes.eventually(lambda: is_new(brokers, lost, before), "it is made anew", 60)
+        brokers.kubernetes.eventually(lambda: brokers.is_new(lost, before), "it is made anew", 60)
         brokers.kubernetes.await_pods(NAME, 3, 120)
         brokers.await_one_cluster(3)
         brokers.goes_on("after the loss")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.kubelet.brokers import Brokers
+from e2e.kubelet.brokers import Brokers, only_in_long_run
 from e2e.kubelet.containers import Image
 from e2e.kubelet.example import HEADLESS, NAME, example
 from e2e.kubelet.network import why_impossible
@@ -29,7 +29,7 @@ def join(brokers: Brokers, ordinal: int) -> None:
     assert brokers.admin(ordinal, "cluster", "join", f"discovery-node={first}").strip() == "Done"
 
 
-@pytest.mark.parametrize("policy", ["OrderedReady", "Parallel"])
+@pytest.mark.parametrize("policy", ["OrderedReady", pytest.param("Parallel", marks=only_in_long_run)])
 def test_nodes_that_were_joined_stay_one_cluster_when_their_pods_get_new_addresses(
     brokers: Brokers, policy: str
 ) -> None:

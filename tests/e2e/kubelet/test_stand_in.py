@@ -145,6 +145,17 @@ def test_a_container_that_fails_again_and_again_is_not_ready_and_says_why(kubern
     assert (status.exit_code, status.last_line, kubernetes.pods()["small-0"].is_ready) == (3, "no such thing", False)
 
 
+def test_a_pod_without_a_machine_has_no_name_and_holds_up_nobody(kubernetes: StandIn) -> None:
+    kubernetes.hold("small-0")
+    kubernetes.apply(small(server(), 2))
+    kubernetes.eventually(lambda: (pod := kubernetes.pods().get("small-1")) and pod.is_ready, "the other one is there")
+    assert list(kubernetes.pods()) == ["small-1"]
+    assert kubernetes.execute("small-1", "python", "-c", NAMES, "small-0.pods").returncode == 1
+    kubernetes.let_go()
+    kubernetes.await_pods("small", 2)
+    said(kubernetes, "small-1", "python", "-c", NAMES, "small-0.pods")
+
+
 def test_what_a_pod_needs_and_lacks_is_waited_for(kubernetes: StandIn) -> None:
     env = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "late", "key": "k"}}}]
     kubernetes.apply(small(server(env=env)))

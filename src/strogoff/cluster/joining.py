@@ -19,8 +19,9 @@ from strogoff._engine import PeerInfo, StoreError
 from strogoff.cluster.admitting import request_to_join
 from strogoff.cluster.guard.begun import Begun, Step, forget_begun, note_begun
 from strogoff.cluster.guard.inventory import Inventory
+from strogoff.cluster.guard.outcome import Joined, Outlook, PeerSays
 from strogoff.cluster.guard.policy import Course, Policy, course, refusal
-from strogoff.cluster.guard.resolution import Settled, told
+from strogoff.cluster.guard.resolution import Settled
 from strogoff.cluster.guard.settling import Settling
 from strogoff.cluster.members import Member
 from strogoff.cluster.membership import Membership
@@ -35,10 +36,7 @@ __all__ = [
     "LINK_TIMEOUT_S",
     "ClusterError",
     "JoinContext",
-    "Joined",
     "Joining",
-    "Outlook",
-    "PeerSays",
     "address_of",
     "obstacle",
 ]
@@ -75,63 +73,6 @@ class Store(Protocol):
 
     def plan_reset(self, name: str, address: str, holdings: Sequence[str]) -> Path:
         """Have the store archived and emptied at the next start."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerSays:
-    """What a node says to one that thinks of joining through it. `problem`: why it would not let it in, or why nothing
-    is known; empty where it would. `cluster`: the identity, in hexadecimal.
-    """
-
-    name: str
-    problem: str = ""
-    cluster: str = ""
-    members: tuple[str, ...] = ()
-    version: str = ""
-
-    @property
-    def is_reached(self) -> bool:
-        """Whether it has said anything."""
-        return bool(self.cluster)
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What would come of a join by the policy in force. `problem`: why this node would not even try, or nothing."""
-
-    inventory: Inventory
-    peer: PeerSays
-    policy: Policy
-    problem: str = ""
-
-    @property
-    def course(self) -> Course:
-        """What this node would do if nothing else is in the way."""
-        return course(self.inventory, self.policy)
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What has come of a join. `starts_again`: the node does so at once, and joins then. `archive`: the file that has,
-    or will have, what was here; None where none was made.
-    """
-
-    name: str
-    settled: Sequence[Settled] = ()
-    archive: Path | None = None
-    starts_again: bool = False
-
-    @property
-    def text(self) -> str:
-        """Lines for whoever asked, the last one of which is `Done` where it is done."""
-        lines = [*told(self.settled)]
-        if self.archive is not None:
-            lines.append(f"all that was here before is in {self.archive} (strogoff store restore)")
-        if self.starts_again:
-            lines.append(
-                f"this node starts again and joins through {self.name} then: its log and 'vmq-admin node history' tell"
-            )
-        return "\n".join(lines if self.starts_again else [*lines, "Done"])
 
 
 @dataclass(frozen=True, slots=True)

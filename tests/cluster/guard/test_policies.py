@@ -182,6 +182,16 @@ def test_where_a_join_cannot_be_nothing_has_changed(
     assert connect(two, "shared").receive_payloads(2) == [b"two 0", b"two 1"]
 
 
+def test_the_policy_may_change_while_the_node_runs(started: StartNode, connect: Connect) -> None:
+    one, two = started("one"), started("two")
+    away(two, connect, "lasting", "a")
+    with pytest.raises(BrokerError, match="refuses to join"):
+        two.join(one)
+    two.broker.admin("set", "cluster.join_policy=merge")
+    assert two.join(one).endswith("Done")
+    assert clients_of(two) == ["lasting"]
+
+
 def test_an_unknown_policy_is_told_with_the_three_that_there_are(started: StartNode) -> None:
     one = started("one")
     with pytest.raises(BrokerError, match="--policy=lose: expected strict, merge, reset"):

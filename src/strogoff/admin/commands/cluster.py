@@ -8,8 +8,9 @@ from strogoff.admin.commands.node import holdings_table
 from strogoff.admin.registry import Argument, Flag, FlagKind, command
 from strogoff.admin.result import CommandError, Result, Table, Text, Value
 from strogoff.broker import Broker
+from strogoff.cluster.guard.outcome import Outlook
 from strogoff.cluster.guard.policy import Course, Policy
-from strogoff.cluster.joining import ClusterError, Outlook
+from strogoff.cluster.joining import ClusterError
 from strogoff.cluster.leaving import SUMMARY_INTERVAL_S, TIMEOUT_S
 from strogoff.cluster.node import Link, MemberView, PeerView
 from strogoff.phases import Phase

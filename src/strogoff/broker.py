@@ -228,7 +228,7 @@ class Broker:
         """Put a changed configuration into force. Raises `ValueError` that names the setting; nothing changes then."""
         self.engine.configure(engine_changes(self.configuration, configuration))
         try:
-            self.bridges.configuration_changed(configuration)
+            self.bridges.check(configuration)
             await self.plugins.configuration_changed(configuration)
         except ValueError:
             self.engine.configure(engine_changes(configuration, self.configuration))
@@ -237,6 +237,7 @@ class Broker:
         before = self.configuration.assigned
         changed = [name for name, setting in configuration.assigned.items() if before.get(name) != setting]
         self.configuration = configuration
+        self.bridges.configuration_changed(configuration)
         self._systree.reconfigure()
         self.readiness.look()
         _log.notice("configuration changed", keys=",".join(changed))

@@ -191,3 +191,27 @@ def test_a_bridge_goes_on_while_the_cluster_is_not_ready(
     eventually(lambda: here.publish("elsewhere", qos=1) >= 0x80, "publishes of clients are refused")
     there.publish("t/in", b"x", qos=1)
     assert here.receive().payload == b"x"
+
+
+def test_what_comes_while_a_node_has_stopped_its_bridge_goes_over_another_one_alone(
+    nodes: Callable[..., Nodes], remote: Mosquitto, clients: Clients
+) -> None:
+    three = nodes(persistent_queue=True)
+    three.await_states(connected=1, elsewhere=2)
+    (runner,) = three.of("connected")
+    listener = clients(remote.port).connect(V3)
+    listener.subscribe("t/#", qos=1)
+    runner.broker.admin("bridge", "stop")
+    three.await_states(connected=1, elsewhere=1, stopped=1)
+    publisher = clients(runner.broker.port).connect(V5)
+    deadline = itertools.count()
+    while listener.poll(Publish, 0.2) is None:
+        assert next(deadline) < 50, "the other node has taken over"
+        publisher.publish("t/route", b"route", qos=1)
+    everything(listener)
+    for number in range(20):
+        publisher.publish("t/x", b"%d" % number, qos=1)
+    assert everything(listener) == [b"%d" % number for number in range(20)]
+    runner.broker.admin("bridge", "start")
+    three.await_states(connected=1, elsewhere=2)
+    assert everything(listener) == []

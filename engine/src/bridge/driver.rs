@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ const INPUT: usize = 64 << 10;
 const READS_A_TURN_MAX: usize = 64;
 /// Rounds of reading and writing before commands and timers get their turn.
 const ROUNDS_MAX: usize = 64;
+/// How often it is looked whether bytes still go out, while there are some.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// How long the end of a bridge may take.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,7 @@ impl Bridge {
         let name = format!("strogoff-bridge-{}", opening.name);
         let (thread_commands, thread_status) = (Arc::clone(&commands), Arc::clone(&status));
         let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let (panicked_name, panicked_node) = (opening.name.clone(), Arc::clone(&node));
             let pump = Pump::new(opening.plan, opening.local, Arc::clone(&thread_status));
             let driver = Driver {
                 name: opening.name,
@@ -112,8 +116,12 @@ impl Bridge {
                 deadline: None,
                 started: Instant::now(),
                 is_local_known: false,
+                has_progressed: false,
             };
-            driver.run();
+            if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
+                let news = BridgeNews::Failed("an internal error, which standard error tells of".to_owned());
+                panicked_node.events.push(Event::Bridge { name: panicked_name, news }, usize::MAX, usize::MAX);
+            }
         })?;
         Ok((Self { commands, waker, status, thread: Mutex::new(Some(thread)) }, for_worker?))
     }
@@ -226,6 +234,8 @@ struct Driver {
     started: Instant,
     /// The end of the connection to this node was told.
     is_local_known: bool,
+    /// Bytes have gone to the other broker since the clock was looked at.
+    has_progressed: bool,
 }
 
 impl Driver {
@@ -278,6 +288,9 @@ impl Driver {
         let commands = std::mem::take(&mut *self.commands.lock());
         for command in commands {
             match command {
+                Command::Connect(_) if !self.local.is_open => {
+                    self.tell(BridgeNews::Failed("it has ended before".to_owned()));
+                }
                 Command::Connect(remote) => {
                     self.drop_remote();
                     if let Err(error) = self.dial(*remote) {
@@ -329,6 +342,11 @@ impl Driver {
             return Some(deadline - now);
         }
         let now_ms = self.now_ms();
+        if std::mem::take(&mut self.has_progressed) && !self.pump.output(Side::Remote).is_empty() {
+            // A ping would wait behind what is on its way, which may be much, on a slow line.
+            self.pump.put_off_ping(now_ms);
+            return Some(PROGRESS);
+        }
         match self.pump.keep_alive(now_ms) {
             Ok(next) => next.map(|at| Duration::from_millis(at.saturating_sub(now_ms).max(1))),
             Err(cut) => {
@@ -356,6 +374,8 @@ impl Driver {
         }
         // Whatever made room, nobody else tells of it.
         for side in Side::BOTH {
+            let is_open = self.connection(side).is_some_and(|connection| connection.is_open && !connection.is_blocked);
+            has_more |= is_open && self.pump.has_work(side, now_ms);
             let takes_more = self.pump.takes_from(side);
             if let Some(connection) = self.connection(side).filter(|connection| connection.is_paused && takes_more) {
                 connection.is_paused = false;
@@ -467,7 +487,10 @@ impl Driver {
             }
             match connection.wire.write(bytes) {
                 Ok(0) => return Err("the connection was closed".to_owned()),
-                Ok(count) => self.pump.advance(side, count),
+                Ok(count) => {
+                    self.pump.advance(side, count);
+                    self.has_progressed |= side == Side::Remote;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.is_blocked = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),

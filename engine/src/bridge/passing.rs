@@ -32,6 +32,8 @@ pub(super) struct Passing {
     pub expires_at: Option<u64>,
     /// Seconds that were left to it when it was sent.
     pub expiry_s: Option<u32>,
+    /// The bridge's clock.
+    pub clock: Rc<Cell<u64>>,
 }
 
 impl Passing {
@@ -59,7 +61,8 @@ impl Passing {
 
 impl Kept for Passing {
     fn encode_again(&self, version: ProtocolVersion, packet_id: u16, qos: QoS, out: &mut Vec<u8>) -> bool {
-        PublishHead { dup: true, qos, packet_id, ..self.head() }.encode(version, out);
+        let Ok(message_expiry) = left_of(self.expires_at, self.clock.get()) else { return false };
+        PublishHead { dup: true, qos, packet_id, message_expiry, ..self.head() }.encode(version, out);
         out.extend_from_slice(&self.payload);
         true
     }

@@ -10,16 +10,21 @@ use super::echoes::Echoes;
 use super::mapping::{Forward, Mapping, Subscription, Way};
 use super::marks::{CLUSTER, MARK_SIZE_MAX, VIA, is_marked, user_property};
 use super::passing::{Passing, Source, left_of};
-use super::status::{State, Status, count};
+use super::status::{self, Status, count};
 use crate::codec::{
     ConnAck, ProtocolVersion, Publish, PublishHead, QoS, ReasonCode, RetainHandling, SubAck, SubscribeOptions,
 };
-use crate::protocol::client::{Client, ClientError, ClientSettings, Event, Received, Refusal};
+use crate::protocol::client::{Client, ClientError, ClientSettings, Event, Received, Refusal, State};
 
 /// Output above which nothing more is taken from the other side.
 const OUTPUT_FULL: usize = 256 << 10;
 /// Bytes that wait for a side above which nothing more is taken from the other one.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
+/// What a side may have us hold that sends more than it waits for acknowledgements of.
+const HELD_BYTES_MAX: usize = 64 << 20;
+const HELD_MAX: usize = 70_000;
+/// Answers that the other broker does not read above which nothing more is read from it.
+const UNREAD_MAX: usize = 16 << 20;
 
 /// One of the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub(super) enum Cut {
     Disconnected(ReasonCode, String),
     #[error("this node does not take messages now: {}", .0.name())]
     NotTaken(ReasonCode),
+    #[error("the other broker sends more messages without waiting for acknowledgements than can be held")]
+    TooMuch,
 }
 
 /// One side.
@@ -113,6 +120,11 @@ impl End {
             && self.unwritten() < OUTPUT_FULL
     }
 
+    /// Whether there is more than what was taken while there was room comes to.
+    fn is_overfull(&self, window: u16) -> bool {
+        self.backlog.len() > 2 * usize::from(window) + 100 || self.backlog_bytes > 2 * BACKLOG_BYTES_MAX
+    }
+
     fn push_back(&mut self, passing: Passing) {
         self.backlog_bytes += passing.size();
         self.backlog.push_back(passing);
@@ -147,6 +159,7 @@ pub(super) struct Pump {
     via_remote: Vec<u8>,
     /// Of what is sent to a broker that sends it back.
     echoes: Option<Echoes>,
+    clock: Rc<Cell<u64>>,
     /// What the other broker or this node refused, for the log.
     pub complaints: Vec<String>,
 }
@@ -166,6 +179,7 @@ impl Pump {
             remote_mark,
             via_remote,
             echoes: None,
+            clock: Rc::default(),
             complaints: Vec::new(),
         }
     }
@@ -180,6 +194,12 @@ impl Pump {
     /// How the other broker is spoken to from the next connection on.
     pub fn set_remote(&mut self, settings: ClientSettings) {
         *self.remote.client.settings_mut() = settings;
+    }
+
+    /// Another window towards this node.
+    #[cfg(test)]
+    pub fn set_local_window(&mut self, window: u16) {
+        self.local.client.settings_mut().send_window = window;
     }
 
     /// A network connection stands.
@@ -224,13 +244,31 @@ impl Pump {
         }
     }
 
-    /// Whether what comes from a side can be taken now.
+    /// Whether what comes from a side can be taken now: the other side has room for it. Where a side has no room itself, what it
+    /// says is read all the same, since nothing else makes room there.
     pub fn takes_from(&self, side: Side) -> bool {
         let window = self.plan.window;
-        // What is read has to be answered, so its own output counts too.
-        self.local.unwritten() < 4 * OUTPUT_FULL
-            && self.remote.unwritten() < 4 * OUTPUT_FULL
-            && if side == Side::Local { &self.remote } else { &self.local }.takes_more(window)
+        let (own, other) = match side {
+            Side::Local => (&self.local, &self.remote),
+            Side::Remote => (&self.remote, &self.local),
+        };
+        if side == Side::Remote && own.unwritten() > UNREAD_MAX {
+            return false;
+        }
+        own.client.state() != State::Online || other.takes_more(window) || !own.takes_more(window)
+    }
+
+    /// Whether there are bytes for a side, or messages that could be sent there now.
+    pub fn has_work(&mut self, side: Side, now_ms: u64) -> bool {
+        if self.end(side).unwritten() == 0 && !self.end(side).backlog.is_empty() {
+            self.send_backlog(side, now_ms);
+        }
+        self.end(side).unwritten() > 0
+    }
+
+    /// Bytes for the other broker are on their way: the time for its answer to a ping begins anew.
+    pub fn put_off_ping(&mut self, now_ms: u64) {
+        self.remote.client.put_off_ping(now_ms);
     }
 
     /// Sends a PINGREQ when one is due; when to call again.
@@ -241,6 +279,7 @@ impl Pump {
     /// Takes packets off the start of `input`: how many bytes of it, and how many a packet needs of which there is only a part.
     pub fn receive(&mut self, side: Side, input: &[u8], now_ms: u64) -> Result<(usize, usize), Cut> {
         let mut taken = 0;
+        self.clock.set(now_ms);
         while self.takes_from(side) {
             let end = self.end(side);
             match end.client.receive(&input[taken..], &mut end.out)? {
@@ -256,7 +295,7 @@ impl Pump {
 
     fn handle(&mut self, side: Side, event: Event<'_, Passing>, now_ms: u64) -> Result<(), Cut> {
         match event {
-            Event::Delivery(publish) => self.deliver(side, &publish, now_ms),
+            Event::Delivery(publish) => self.deliver(side, &publish, now_ms)?,
             Event::Acknowledged { reason, kept, .. } => {
                 if reason.is_error() {
                     self.refused(side, reason, &kept)?;
@@ -264,6 +303,7 @@ impl Pump {
                 if let Some(source) = &kept.source {
                     self.arrived(side.other(), source);
                 }
+                self.take_back(side);
                 self.send_backlog(side, now_ms);
             }
             Event::Connected(connack) => self.connected(side, &connack, now_ms),
@@ -285,19 +325,19 @@ impl Pump {
     // -- connections ---------------------------------------------------------------------------------------------------
 
     fn connected(&mut self, side: Side, connack: &ConnAck<'_>, now_ms: u64) {
-        let is_present = connack.session_present;
         let end = self.end(side);
+        let is_present = end.client.is_session_present();
         if !is_present {
             end.in_doubt.clear();
         }
-        // A new session does not know them: they go again, before everything else.
-        let mut again = end.client.take_abandoned();
-        while let Some(passing) = again.pop() {
-            end.backlog_bytes += passing.size();
-            end.backlog.push_front(passing);
+        for passing in end.client.take_arrived() {
+            if let Some(source) = &passing.source {
+                self.arrived(side.other(), source);
+            }
         }
+        self.take_back(side);
         if side == Side::Remote {
-            self.status.set_state(State::Connected);
+            self.status.set_state(status::State::Connected);
             let told = connack.properties.user_properties.into_iter().find(|(name, _)| *name == CLUSTER);
             let told = told.map(|(_, mark)| mark).filter(|mark| mark.len() <= MARK_SIZE_MAX);
             self.remote_mark = told.map_or_else(|| self.plan.remote_mark.clone(), Into::into);
@@ -314,6 +354,16 @@ impl Pump {
         }
         self.subscribe(side, is_present);
         self.send_backlog(side, now_ms);
+    }
+
+    /// What the client has given up goes again, before everything else: a new session does not know it.
+    fn take_back(&mut self, side: Side) {
+        let end = self.end(side);
+        let mut again = end.client.take_abandoned();
+        while let Some(passing) = again.pop() {
+            end.backlog_bytes += passing.size();
+            end.backlog.push_front(passing);
+        }
     }
 
     fn subscribe(&mut self, side: Side, is_present: bool) {
@@ -360,9 +410,13 @@ impl Pump {
 
     // -- messages ------------------------------------------------------------------------------------------------------
 
-    fn deliver(&mut self, from: Side, publish: &Publish<'_>, now_ms: u64) {
+    fn deliver(&mut self, from: Side, publish: &Publish<'_>, now_ms: u64) -> Result<(), Cut> {
         if publish.qos == QoS::ExactlyOnce && self.came_before(from, publish.packet_id) {
-            return;
+            return Ok(());
+        }
+        let held = self.end(from.other());
+        if held.backlog.len() > HELD_MAX || held.backlog_bytes > HELD_BYTES_MAX {
+            return Err(Cut::TooMuch);
         }
         let (mapping, marks) = match from {
             Side::Local => (&self.plan.out, &[&*self.plan.own_mark, &*self.remote_mark][..]),
@@ -392,7 +446,7 @@ impl Pump {
             }
         }
         if forwards.is_empty() {
-            return;
+            return Ok(());
         }
         let mut passed_on = Vec::with_capacity(properties.raw.len() + self.via_own.len());
         properties.write_forwardable(&mut passed_on);
@@ -401,6 +455,7 @@ impl Pump {
         for forward in forwards {
             self.forward(from.other(), forward, &passed_on, publish.payload, expires_at, source.as_ref(), now_ms);
         }
+        Ok(())
     }
 
     /// Whether a `QoS` 2 message that comes again is on its way already; it is acknowledged once it has arrived.
@@ -465,6 +520,12 @@ impl Pump {
                 Err(_) => {}
             }
         }
+        let window = self.plan.window;
+        if qos == QoS::AtMostOnce && source.is_none() && self.end(to).is_overfull(window) {
+            // It was read only for what comes behind it.
+            count(&self.status.overflowed);
+            return;
+        }
         let mut passing = Passing {
             source: source.cloned(),
             topic: forward.topic.into_boxed_str(),
@@ -474,6 +535,7 @@ impl Pump {
             retain: forward.retain,
             expires_at,
             expiry_s: None,
+            clock: Rc::clone(&self.clock),
         };
         if self.end(to).backlog.is_empty() {
             match self.send(to, passing, now_ms) {
@@ -539,6 +601,9 @@ impl Pump {
     fn keep_sent(&mut self, to: Side, passing: Passing) {
         let end = self.end(to);
         let version = end.client.settings().version;
+        if passing.qos == QoS::ExactlyOnce {
+            end.client.release_next(&mut end.out);
+        }
         let start = end.out.len();
         let at = start + passing.head().packet_id_offset(version);
         passing.head().encode(version, &mut end.out);

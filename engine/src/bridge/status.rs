@@ -24,6 +24,7 @@ pub struct Status {
     pub(super) refused: AtomicU64,
     pub(super) expired: AtomicU64,
     pub(super) too_large: AtomicU64,
+    pub(super) overflowed: AtomicU64,
     pub(super) held: AtomicUsize,
 }
 
@@ -42,6 +43,8 @@ pub struct Counts {
     pub expired: u64,
     /// Messages not passed on because the other broker takes no packets so large.
     pub too_large: u64,
+    /// Messages of `QoS` 0 that there was no room for.
+    pub overflowed: u64,
     /// Messages that the bridge itself holds now.
     pub held: usize,
 }
@@ -70,6 +73,7 @@ impl Status {
             refused: self.refused.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
             too_large: self.too_large.load(Ordering::Relaxed),
+            overflowed: self.overflowed.load(Ordering::Relaxed),
             held: self.held.load(Ordering::Relaxed),
         }
     }

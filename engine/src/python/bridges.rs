@@ -214,7 +214,7 @@ impl Bridge {
             published_in: counts.published_in.into(),
             // What the bridge holds with an acknowledgement to come is still in the session's window.
             buffered: waiting.max(counts.held),
-            dropped,
+            dropped: dropped + counts.overflowed,
             looped: counts.looped,
             refused: counts.refused,
             expired: counts.expired,

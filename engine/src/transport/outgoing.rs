@@ -14,6 +14,10 @@ use rustls_pki_types::ServerName;
 const READ_SIZE: usize = 64 << 10;
 /// Payload of one frame, at most.
 const FRAME_SIZE: usize = 64 << 10;
+/// Bytes that the layers hold since the socket does not take them.
+const STAGED_MAX: usize = 1 << 20;
+/// Frames without payload that are taken at once.
+const ROUNDS_MAX: usize = 64;
 /// What a broker may answer to the upgrade.
 const ANSWER_MAX: usize = 8 << 10;
 
@@ -113,7 +117,9 @@ impl Wire {
 }
 
 impl Layered {
+    /// `Interrupted`: nothing yet, and there may be more.
     fn read(&mut self, socket: &mut TcpStream, space: &mut [u8]) -> io::Result<(usize, bool)> {
+        let mut rounds = 0;
         loop {
             let (count, more) = self.read_below(socket, space)?;
             if count == 0 {
@@ -123,11 +129,15 @@ impl Layered {
             let (payload, answers) = websocket.take(&mut space[..count])?;
             self.staged.extend_from_slice(&answers);
             self.flush_quietly(socket)?;
+            if self.staged.len() - self.staged_from > STAGED_MAX {
+                return Err(io::Error::other("the other side sends and does not read"));
+            }
             if payload > 0 {
                 return Ok((payload, more));
             }
-            if !more {
-                return Err(io::ErrorKind::WouldBlock.into());
+            rounds += 1;
+            if !more || rounds == ROUNDS_MAX {
+                return Err(if more { io::ErrorKind::Interrupted } else { io::ErrorKind::WouldBlock }.into());
             }
         }
     }
@@ -143,7 +153,9 @@ impl Layered {
                 Err(error) => return Err(error),
             }
             let mut sealed = [0; READ_SIZE / 4];
-            let count = socket.read(&mut sealed)?;
+            // No more than there is room for once it is open: the library holds little.
+            let most = space.len().clamp(1, sealed.len());
+            let count = socket.read(&mut sealed[..most])?;
             let mut rest = &sealed[..count];
             if rest.is_empty() {
                 return Ok((0, false));
@@ -354,6 +366,10 @@ impl WebSocket {
         let long = rest.iter().fold(0, |length: u64, byte| length << 8 | u64::from(*byte));
         self.left = if size == 0 { second.into() } else { long };
         self.control = (first & 0x08 != 0).then(|| (first & 0x0F, Vec::new()));
+        if self.control.is_some() && (self.left > 125 || first & 0x80 == 0) {
+            // RFC 6455, 5.5
+            return Err(io::Error::other("a control frame of WebSocket that is too long, or cut into parts"));
+        }
         self.head.clear();
         if self.left == 0 { self.end_control(answers) } else { Ok(()) }
     }

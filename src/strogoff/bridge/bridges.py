@@ -7,6 +7,7 @@ from that each comes to the same answer who runs a bridge that has to run once.
 import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from strogoff._engine import BridgeEvent, BridgeStatus, Engine
@@ -25,6 +26,8 @@ __all__ = ["BridgeError", "BridgeView", "Bridges"]
 REQUEST: Final = "bridges"
 ANSWER_TIMEOUT_S: Final = 2.0
 RESTART_S: Final = 5.0
+RESOLVERS: Final = 4
+"""Names that are looked up at a time."""
 
 _log = get_logger("bridge")
 
@@ -66,6 +69,8 @@ class Bridges:
         self._others: dict[str, dict[str, Candidacy]] = {}
         self._reached: frozenset[str] = frozenset()
         self._applying = asyncio.Lock()
+        self._renewed: set[str] = set()
+        self._resolver = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="strogoff-resolve")
         self._pending: set[asyncio.Task[None]] = set()
         cluster.serve(REQUEST, self._told)
 
@@ -88,12 +93,18 @@ class Bridges:
         """End all bridges; other nodes may take them over."""
         self._tasks = None
         async with self._applying:
-            for name in list(self._running):
-                await self._end(name)
+            ending, self._running = self._running, {}
+            for _, task in ending.values():
+                task.cancel()
+            await asyncio.gather(*(task for _, task in ending.values()), return_exceptions=True)
         await self._tell_all()
 
+    def check(self, configuration: Configuration) -> None:
+        """Raises `ValueError` for a configuration that cannot be taken over."""
+        self._read(configuration)
+
     def configuration_changed(self, configuration: Configuration) -> None:
-        """Take over a change; bridges that it is not about go on. Raises `ValueError`, and changes nothing then."""
+        """Take over a change that was checked; bridges that it is not about go on."""
         settings = self._read(configuration)
         if self.is_on and settings != self._settings:
             self._settings = settings
@@ -104,6 +115,9 @@ class Bridges:
         """The identity of the cluster, its members, or who can be reached may have changed."""
         if not self._cluster.has_begun:
             return
+        if not self.is_on and self._cluster.others():
+            # What comes before it is known who runs them is for the node that does now.
+            self._give_way(name for name, bridge in self._configured().items() if bridge.spread is Spread.ONE)
         mark = f"{self._cluster.identity.cluster:032x}"
         if mark != self._mark:
             self._mark = mark
@@ -132,6 +146,18 @@ class Bridges:
             raise ValueError("; ".join(str(problem) for problem in problems))
         return {bridge.name: bridge for bridge in bridges}
 
+    def _configured(self) -> dict[str, BridgeSettings]:
+        bridges, _, _ = bridges_of(self._configuration())
+        return {bridge.name: bridge for bridge in bridges}
+
+    def _give_way(self, names: Iterable[str]) -> None:
+        """Let the sessions of bridges that do not run here have nothing more; what they have stays."""
+        ids = {f"{LOCAL_CLIENT_ID}{name}" for name in names}
+        for session in self._engine.bridge_sessions():
+            if session.client_id in ids and not session.is_online:
+                for found in self._engine.subscriptions(session.client_id, session.mountpoint):
+                    self._engine.unsubscribe_client(session.client_id, found.topic, session.mountpoint)
+
     def _forget_removed(self) -> None:
         """End the sessions of bridges that are configured no more, or in another name space."""
         wanted = {(bridge.mountpoint, f"{LOCAL_CLIENT_ID}{name}") for name, bridge in self._settings.items()}
@@ -159,7 +185,9 @@ class Bridges:
 
     def _since(self, name: str) -> float | None:
         found = self._running.get(name)
-        return found[0].started_at if found is not None and found[0].role is Role.ACTIVE else None
+        if found is None or found[0].role is not Role.ACTIVE or found[0].settings != self._settings.get(name):
+            return None
+        return found[0].started_at
 
     def _payload(self) -> dict[str, Any]:
         return {"bridges": {name: dataclasses.asdict(candidacy) for name, candidacy in self._own().items()}}
@@ -178,7 +206,10 @@ class Bridges:
     async def _tell(self, node: str) -> None:
         try:
             answer = await self._cluster.requests.ask(node, REQUEST, self._payload(), timeout_s=ANSWER_TIMEOUT_S)
-            self._others[node] = read_candidacies(answer)
+            said = read_candidacies(answer)
+            if said != self._others.get(node):
+                self._others[node] = said
+                self._look(())
         except (NoAnswerError, RemoteError) as error:
             _log.info("a node says nothing of its bridges", node=node, reason=str(error))
         except (KeyError, TypeError, ValueError) as error:
@@ -206,8 +237,11 @@ class Bridges:
     async def _apply(self) -> None:
         async with self._applying:
             before = self._own()
-            for name in [name for name in self._running if name not in self._settings]:
+            removed = [name for name in self._running if name not in self._settings]
+            for name in removed:
                 await self._end(name)
+            if self.is_on:
+                self._forget_removed()
             for name, bridge in self._settings.items():
                 await self._apply_one(name, bridge)
             has_changed = self._own() != before
@@ -217,14 +251,31 @@ class Bridges:
     async def _apply_one(self, name: str, bridge: BridgeSettings) -> None:
         role = self._role_of(name, bridge)
         found = self._running.get(name)
+        started_at: float | None = None
         if found is not None:
             running, _ = found
-            if (running.settings, running.role, running.cluster) == (bridge, role, self._mark):
+            is_same = (running.settings, running.role, running.cluster) == (bridge, role, self._mark)
+            if is_same and name not in self._renewed:
                 return
+            if running.role is role and running.settings.fingerprint == bridge.fingerprint:
+                # It stays where it is.
+                started_at = running.started_at
+            if running.settings.lasts and not bridge.lasts:
+                _log.warning("a bridge keeps nothing any more: what waited for it is given up", bridge=name)
             await self._end(name)
-            role = self._role_of(name, bridge)
+        self._renewed.discard(name)
+        if role is None and bridge.spread is Spread.ONE and self._runner_of(name, bridge) != self._node:
+            self._give_way([name])
         if role is not None and self._tasks is not None:
-            running = RunningBridge(self._engine, bridge, role, node=self._node, cluster=self._mark)
+            running = RunningBridge(
+                self._engine,
+                bridge,
+                role,
+                node=self._node,
+                cluster=self._mark,
+                resolver=self._resolver,
+                started_at=started_at,
+            )
             task = self._tasks.create_task(self._run(running), name=f"bridge {name}")
             self._running[name] = (running, task)
 
@@ -309,10 +360,12 @@ class Bridges:
         else:
             self._stopped -= set(names)
         if action == "restart":
-            async with self._applying:
-                for each in names:
-                    if each in self._running:
-                        await self._end(each)
+            self._renewed |= set(names)
+        if action == "stop":
+            # Whoever takes over finds the other broker free.
+            await self._apply()
+            await self._tell_all()
+            return names
         await self._tell_all()
         await self._apply()
         if action == "start":

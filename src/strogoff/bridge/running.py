@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any, Final
 
 from strogoff._engine import Bridge, BridgeEvent, BridgeStatus, BridgeTls, Engine
@@ -34,20 +35,37 @@ class Role(enum.Enum):
 
 
 class RunningBridge:
-    """A bridge. `run` is its life; `event` hands it what the engine tells of it. `cluster`: the cluster's identity."""
+    """A bridge. `run` is its life; `event` hands it what the engine tells of it. `cluster`: the cluster's identity.
 
-    def __init__(self, engine: Engine, settings: BridgeSettings, role: Role, *, node: str, cluster: str) -> None:
+    `resolver`: where names are looked up, which may take as long as it likes. `started_at`: of the bridge that this one
+    takes the place of, seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: BridgeSettings,
+        role: Role,
+        *,
+        node: str,
+        cluster: str,
+        resolver: Executor,
+        started_at: float | None = None,
+    ) -> None:
         self.settings = settings
         self.role = role
         self.state = "connecting"
         self.since = time.time()
         self.error = ""
-        self.started_at = time.time()
+        self._was_connected = False
+        self.started_at = time.time() if started_at is None else started_at
         self.cluster = cluster
         self._engine = engine
         self._node = node
         self._bridge: Bridge | None = None
         self._ended: asyncio.Future[BridgeEvent] | None = None
+        self._failed = ""
+        self._resolver = resolver
         self._retry = asyncio.Event()
         longest_s = float(max(settings.longest_wait, 1))
         self._backoff = Backoff(longest_s, first_s=min(FIRST_S, longest_s))
@@ -68,8 +86,13 @@ class RunningBridge:
         if event.kind == "connected":
             self._backoff.connected(time.monotonic())
             self._enter("connected")
+            self._was_connected = True
             _log.notice("bridge connected", bridge=self.settings.name, endpoint=self.settings.endpoint)
-        elif self._ended is not None and not self._ended.done():
+            return
+        if event.kind == "failed":
+            self._failed = event.reason
+            self._retry.set()
+        if self._ended is not None and not self._ended.done():
             self._ended.set_result(event)
 
     def retry(self) -> None:
@@ -79,6 +102,7 @@ class RunningBridge:
     async def run(self) -> None:
         """Run until cancelled; a bridge with the leftovers of another time returns when there is nothing left."""
         while True:
+            self._failed = ""
             self._bridge = self._open()
             try:
                 if await self._serve(self._bridge):
@@ -114,8 +138,9 @@ class RunningBridge:
         if self.role is Role.LEFTOVER:
             watching = asyncio.create_task(self._until_empty(bridge))
         try:
-            while True:
+            while not self._failed:
                 self._ended = asyncio.get_running_loop().create_future()
+                self._enter("connecting")
                 reason = await self._attempt(bridge)
                 if reason is None:
                     waiting: set[asyncio.Future[Any]] = {self._ended}
@@ -124,11 +149,7 @@ class RunningBridge:
                     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                     if watching is not None and watching.done():
                         return True
-                    event = self._ended.result()
-                    if event.kind == "failed":
-                        self._note_end(f"this node has ended the bridge's session: {event.reason}")
-                        return False
-                    reason = event.reason
+                    reason = self._ended.result().reason
                 if self._is_private and _WITHOUT_PRIVATE in reason:
                     # It takes no levels 131 and 132: without try_private, at once.
                     self._is_private = False
@@ -136,9 +157,12 @@ class RunningBridge:
                 self._note_end(reason)
                 wait_s = self._backoff.failed(time.monotonic(), random.random())  # noqa: S311 - jitter
                 self._retry.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await self._retry.wait()
+                if not self._failed:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await self._retry.wait()
+            self._note_end(f"this node has ended the bridge's session: {self._failed}")
+            return False
         finally:
             if watching is not None:
                 watching.cancel()
@@ -184,7 +208,10 @@ class RunningBridge:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(settings.connect_timeout / 1_000):
-                found = await loop.getaddrinfo(settings.host, settings.port, family=family, type=socket.SOCK_STREAM)
+                found = await loop.run_in_executor(
+                    self._resolver,
+                    lambda: socket.getaddrinfo(settings.host, settings.port, family, socket.SOCK_STREAM),
+                )
         except TimeoutError:
             raise OSError(f"the name {settings.host} was not resolved within {settings.connect_timeout} ms") from None
         except OSError as error:
@@ -194,9 +221,10 @@ class RunningBridge:
         return [str(sockaddr[0]) for *_, sockaddr in found]
 
     def _note_end(self, reason: str) -> None:
-        was = self.state
+        was_connected = self._was_connected
+        self._was_connected = False
         self._enter("disconnected")
-        if was != "disconnected" or reason != self.error:
+        if was_connected or reason != self.error:
             _log.warning(
                 "bridge not connected", bridge=self.settings.name, endpoint=self.settings.endpoint, reason=reason
             )

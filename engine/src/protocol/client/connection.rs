@@ -22,6 +22,11 @@ pub struct Client<K> {
     pub(super) incoming: Incoming,
     pub(super) ping: Ping,
     abandoned: Vec<K>,
+    arrived: Vec<K>,
+    /// The server had the session when it accepted the present connection.
+    pub(super) is_present: bool,
+    /// A connection of the session has been accepted.
+    pub(super) is_begun: bool,
 }
 
 /// The keep alive of one connection.
@@ -47,6 +52,9 @@ impl<K: Kept> Client<K> {
             incoming: Incoming::default(),
             ping: Ping::Never,
             abandoned: Vec::new(),
+            arrived: Vec::new(),
+            is_present: false,
+            is_begun: false,
         }
     }
 
@@ -171,6 +179,28 @@ impl<K: Kept> Client<K> {
         self.window.push(stage, Some(kept)).ok_or(Refusal::NoPacketIdentifier)
     }
 
+    /// Whether the server had the session when it accepted the present connection. 3.1 does not say: then one that was not to be
+    /// clean counts as there.
+    pub fn is_session_present(&self) -> bool {
+        self.is_present
+    }
+
+    /// Frees the identifier that the next message gets, if the server may have it in use: of a session that goes on and was another
+    /// client's before, as after a restart, it is not known which messages are not released. With `QoS` 2 the message would
+    /// be taken for a repeat ([MQTT-4.3.3-10]). Call it before [`Client::begin`].
+    pub fn release_next(&mut self, out: &mut Vec<u8>) {
+        if let Some(id) = self.window.next_unproven() {
+            encode_pubrel(id, out);
+        }
+    }
+
+    /// What was sent has not all gone out yet: the time for the answer to a PINGREQ begins anew.
+    pub fn put_off_ping(&mut self, now_ms: u64) {
+        if let Ping::Awaited(sent_at) = &mut self.ping {
+            *sent_at = now_ms;
+        }
+    }
+
     /// Messages whose delivery the end of a session cut off, oldest first. Whether they arrived is not known.
     pub fn take_abandoned(&mut self) -> Vec<K> {
         std::mem::take(&mut self.abandoned)
@@ -195,10 +225,16 @@ impl<K: Kept> Client<K> {
         }
     }
 
+    /// Messages that have arrived, of which the end of a session cut off the last step only.
+    pub fn take_arrived(&mut self) -> Vec<K> {
+        std::mem::take(&mut self.arrived)
+    }
+
     /// The server has no session of this client.
     pub(super) fn forget(&mut self) {
-        let abandoned = self.window.forget();
+        let (abandoned, arrived) = self.window.forget();
         self.abandoned.extend(abandoned);
+        self.arrived.extend(arrived);
         self.incoming.clear();
     }
 

@@ -131,10 +131,15 @@ impl<K: Kept> Client<K> {
         // 3.1 has no such flag: a session that was not asked to be clean is taken to be there.
         let present =
             connack.session_present || (self.settings.version == ProtocolVersion::V3_1 && !self.settings.clean_start);
+        self.is_present = present;
+        if present && !std::mem::replace(&mut self.is_begun, true) {
+            self.window.resume();
+        }
         if present {
             self.send_again(out);
         } else {
             // [MQTT-3.2.2-5]
+            self.is_begun = true;
             self.forget();
         }
         Event::Connected(connack)

@@ -62,6 +62,8 @@ pub(super) struct Window<K> {
     on_wire: usize,
     /// All slots before this place were sent over the present connection.
     resent: usize,
+    /// So many of the next identifiers may be in use by the server, for messages that somebody sent in this session before.
+    unproven: usize,
 }
 
 fn id_at(first: u16, offset: usize) -> u16 {
@@ -77,7 +79,18 @@ pub(super) enum Again<'a, K> {
 
 impl<K> Window<K> {
     pub fn new() -> Self {
-        Self { slots: VecDeque::new(), first_id: 1, messages: 0, on_wire: 0, resent: 0 }
+        Self { slots: VecDeque::new(), first_id: 1, messages: 0, on_wire: 0, resent: 0, unproven: 0 }
+    }
+
+    /// The session goes on, and who went on with it before is not known.
+    pub fn resume(&mut self) {
+        self.unproven = IDS;
+    }
+
+    /// The identifier that comes next, if the server may have it in use.
+    #[inline]
+    pub fn next_unproven(&self) -> Option<u16> {
+        (self.unproven > 0).then(|| id_at(self.first_id, self.slots.len()))
     }
 
     /// Messages that are not acknowledged.
@@ -107,6 +120,7 @@ impl<K> Window<K> {
             return None;
         }
         let id = id_at(self.first_id, self.slots.len());
+        self.unproven = self.unproven.saturating_sub(1);
         if stage.is_message() {
             self.messages += 1;
             self.on_wire += 1;
@@ -176,13 +190,15 @@ impl<K> Window<K> {
         self.drop_finished();
     }
 
-    /// The server has forgotten the session: empties the window and gives back what was not acknowledged. What only waited
-    /// for a PUBCOMP has arrived and is not among it.
-    pub fn forget(&mut self) -> Vec<K> {
+    /// The server has forgotten the session: empties the window and gives back what was not acknowledged, and what has arrived
+    /// and only waited for a PUBCOMP.
+    pub fn forget(&mut self) -> (Vec<K>, Vec<K>) {
         let next = id_at(self.first_id, self.slots.len());
         let slots = std::mem::take(&mut self.slots);
         *self = Self { first_id: next, ..Self::new() };
-        slots.into_iter().filter(|slot| slot.stage != Stage::Pubcomp).filter_map(|slot| slot.kept).collect()
+        let (arrived, abandoned): (Vec<_>, Vec<_>) = slots.into_iter().partition(|slot| slot.stage == Stage::Pubcomp);
+        let kept = |slots: Vec<Slot<K>>| slots.into_iter().filter_map(|slot| slot.kept).collect();
+        (kept(abandoned), kept(arrived))
     }
 
     /// The next thing that has to be sent again and fits into a window of `limit`; it then counts as sent.

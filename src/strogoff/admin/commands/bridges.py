@@ -83,7 +83,7 @@ async def start(broker: Broker, call: Call) -> Result:
 @command(
     "bridge stop",
     "Stop bridges of this node until they are started again.",
-    description="What comes for a bridge with persistent_queue meanwhile waits for it. Another node may take it over.",
+    description="Another node may take a bridge over. If none does, what comes meanwhile waits with persistent_queue.",
     arguments=(_NAME,),
 )
 async def stop(broker: Broker, call: Call) -> Result:

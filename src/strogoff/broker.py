@@ -10,7 +10,6 @@ Nothing in here waits on a timer once clients are served: an idle node sleeps un
 """
 
 import asyncio
-import resource
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -46,13 +45,11 @@ from strogoff.plugins.requests import PhaseChange
 from strogoff.store.node_store import NodeStore
 from strogoff.store.putting_away import Counts, note_removal
 
-__all__ = ["Broker", "Service", "StartError", "raise_descriptor_limit"]
+__all__ = ["Broker", "Service", "StartError"]
 
 STOP_TIMEOUT_MS = 5_000
 EVENTS_PER_TURN_MAX = 1_024
 SERVICE_RESTART_S = 5.0
-DESCRIPTORS_RESERVED = 128
-"""Files and sockets that are not connections of clients."""
 
 NETSPLIT_COUNTERS = {
     "netsplit_detected": "Partitions of the cluster that were noticed.",
@@ -517,28 +514,6 @@ class Broker:
 
 async def _nothing(_tasks: asyncio.TaskGroup) -> None:
     """The step of a phase that has nothing to do."""
-
-
-def raise_descriptor_limit(connections_max: int | None) -> None:
-    """Raise the limit of open files as far as the system lets it, and warn when it is less than the connections need.
-
-    `connections_max`: of all listeners together, None for no limit.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-        except (OSError, ValueError) as error:
-            _log.warning("the limit of open files could not be raised", limit=soft, wanted=hard, reason=str(error))
-    if connections_max is None or soft == resource.RLIM_INFINITY or soft >= connections_max + DESCRIPTORS_RESERVED:
-        return
-    _log.warning(
-        "fewer files may be open than max_connections allows clients: raise the limit (ulimit -n, LimitNOFILE=)",
-        limit=soft,
-        max_connections=connections_max,
-        needed=connections_max + DESCRIPTORS_RESERVED,
-    )
 
 
 def _endpoint(address: str, port: int) -> str:

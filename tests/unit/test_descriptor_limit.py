@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from strogoff.broker import DESCRIPTORS_RESERVED, raise_descriptor_limit
+from strogoff.descriptors import DESCRIPTORS_RESERVED, raise_descriptor_limit
 from strogoff.observe.logformat import Layout
 from strogoff.observe.logging import LogPlan, LogWriter, level_number
 

@@ -12,10 +12,11 @@ from strogoff import version
 from strogoff.admin.commands import build_registry
 from strogoff.admin.render import printable
 from strogoff.admin.server import AdminServer
-from strogoff.broker import Broker, RemovedError, StartAgainError, StartError, raise_descriptor_limit
+from strogoff.broker import Broker, RemovedError, StartAgainError, StartError
 from strogoff.cli.exit_codes import ExitCode
 from strogoff.config import ConfigError, Configuration, NoteKind, load
 from strogoff.data_directory import DataDirectoryError
+from strogoff.descriptors import raise_descriptor_limit
 from strogoff.http.service import HttpListeners
 from strogoff.observe import logplan
 from strogoff.observe.logfile import LogFileError

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import enum
 import random
+import re
 import socket
 import ssl
 import time
@@ -22,6 +23,8 @@ __all__ = ["Role", "RunningBridge"]
 REOPEN_S: Final = 1.0
 LEFTOVER_LOOK_S: Final = 1.0
 _WITHOUT_PRIVATE: Final = "unsupported_protocol_version"
+
+_SYSTEM_NUMBER: Final = re.compile(r" \(os error \d+\)")
 
 _log = get_logger("bridge")
 
@@ -221,6 +224,7 @@ class RunningBridge:
         return [str(sockaddr[0]) for *_, sockaddr in found]
 
     def _note_end(self, reason: str) -> None:
+        reason = _SYSTEM_NUMBER.sub("", reason)
         was_connected = self._was_connected
         self._was_connected = False
         self._enter("disconnected")

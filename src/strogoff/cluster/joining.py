@@ -191,9 +191,12 @@ class Joining:
         patience_s = RETRY_S
         while True:
             await self._work.wait()
-            assert self._begun is not None, "a join was begun"
+            begun = self._begun
+            if begun is None:
+                # It was given up before its turn came here.
+                continue
             try:
-                settled = await self._finish(self._begun)
+                settled = await self._finish(begun)
             except (ClusterError, StoreError) as error:
                 self._tell(error)
                 await asyncio.sleep(patience_s)
@@ -285,8 +288,7 @@ class Joining:
             if not self._membership.others():
                 await self._enter(begun, is_first=False)
         settled = await self._settle(begun.name)
-        await asyncio.to_thread(forget_begun, self._engine)
-        self._give_up()
+        # Before it is forgotten, so that it is told whenever the process ends.
         _log.notice(
             "joined",
             cluster=f"{self._membership.identity.cluster:032x}",
@@ -295,6 +297,8 @@ class Joining:
             policy=begun.policy.value,
             settled=len(settled),
         )
+        await asyncio.to_thread(forget_begun, self._engine)
+        self._give_up()
         return settled
 
     async def _enter(self, begun: Begun, *, archives: bool = False, is_first: bool = True) -> Path | None:

@@ -18,7 +18,7 @@ async def _begin_and_give_up() -> None:
     unused: Any = None
     membership: Any = SimpleNamespace(name="b@127.0.0.1", terms=None)
     context: Any = SimpleNamespace(store=None, policy=lambda: Policy.STRICT)
-    settling: Any = SimpleNamespace(hold=lambda *, held: None)
+    settling: Any = SimpleNamespace(hold=lambda **_: None)
     joining = Joining(unused, membership, context=context, inventory=unused, joined=unused, start_again=unused)
     joining.begin(settling, None)
     running = asyncio.create_task(joining.run())

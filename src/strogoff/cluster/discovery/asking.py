@@ -177,9 +177,15 @@ class Asking:
                 self._look_below(place.address)
             if info is None or info.answering is None:
                 continue
+            if info.answering == self._membership.name and not info.error:
+                # Whether that is this node itself is told with the end of the attempt.
+                continue
             if self._is_double(info):
                 self.double = place.address
             else:
+                if self.double == place.address:
+                    # What was told before was of an earlier attempt.
+                    self.double = ""
                 # Somebody else, later, if another node has come to the address.
                 self._learnt[place.address] = info.answering
                 self._slots.pop(place.address, None)

@@ -20,6 +20,7 @@ __all__ = [
     "Kind",
     "Tally",
     "counted",
+    "is_brokers_own",
     "is_of_clients",
     "kind_of_row",
     "placed",
@@ -118,6 +119,11 @@ class Inventory:
         return any(self.of(kind).count for kind in (Kind.CONFIGURATION, Kind.API_KEYS, Kind.MEMBERSHIP))
 
 
+def is_brokers_own(topic: str) -> bool:
+    """Whether a broker publishes of itself below this topic."""
+    return topic.partition("/")[0] == BROKERS_OWN_TOPIC
+
+
 class Tally:
     """Sorts and counts. `name`: of this node."""
 
@@ -148,8 +154,7 @@ class Tally:
 
     def retained(self, mountpoint: str, topic: str) -> None:
         """A retained message. What the broker publishes of itself is internal."""
-        is_own = topic.partition("/")[0] == BROKERS_OWN_TOPIC
-        self._add(Kind.INTERNAL if is_own else Kind.RETAINED, placed(mountpoint, topic))
+        self._add(Kind.INTERNAL if is_brokers_own(topic) else Kind.RETAINED, placed(mountpoint, topic))
 
     def row(self, key: bytes) -> None:
         """A row of the metadata."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from strogoff.cluster.guard.begun import KEPT_PREFIX
-from strogoff.cluster.guard.inventory import Kind, kind_of_row, placed, readable
+from strogoff.cluster.guard.inventory import Kind, is_brokers_own, kind_of_row, placed, readable
 from strogoff.cluster.guard.resolution import Outcome, Settled, of_row, of_topic
 from strogoff.cluster.requests import NoAnswerError, RemoteError, Requests
 from strogoff.cluster.retained import EngineRetained, RetainedMessages
@@ -222,6 +222,9 @@ class Settling:
         while True:
             page, cursor = self._engine.retained_page(cursor, RETAINED_A_PAGE)
             for mountpoint, topic, stamp, origin, _ in page:
+                if is_brokers_own(topic):
+                    # It has said something newer of itself meanwhile.
+                    continue
                 record = self._retained.record(RetainedTopic(mountpoint, topic))
                 outcome = None if record is None else of_topic((stamp, origin), record.message_name)
                 if outcome is not None:

@@ -129,15 +129,17 @@ class Round:
         """The name of a node."""
         return f"{name}@{self.hosts[name].address}"
 
-    def start_nodes(self) -> None:
-        """As this round wants it."""
+    def start_nodes(self) -> float:
+        """As this round wants it; the time at which the last one began."""
         names = list(NAMES)
         if self.start == "by chance":
             self.rng.shuffle(names)
         for name in names:
-            self.programs[name].start()
-            if self.start != "at once":
+            if self.start != "at once" and name != names[0]:
                 time.sleep(self.rng.uniform(0.0, 2.0) if self.start == "by chance" else 0.3)
+            began = time.monotonic()
+            self.programs[name].start()
+        return began
 
     def run_remote(self, is_over: threading.Event) -> None:
         """As this round wants it; it runs at the end."""
@@ -222,8 +224,7 @@ def test_three_nodes_form_one_cluster_and_bridge_each_message_once(
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         running = threads.submit(this.run_remote, is_over)
         try:
-            this.start_nodes()
-            last_began = time.monotonic()
+            last_began = this.start_nodes()
             eventually(lambda: all(map(this.is_ready, NAMES)), "all are ready", READY_DEADLINE_S)
             took_s = time.monotonic() - last_began
         finally:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from strogoff._engine import BridgeEvent, BridgeStatus, Engine
 from strogoff.bridge.election import Candidacy, elected, read_candidacies
-from strogoff.bridge.plan import LOCAL_CLIENT_ID
+from strogoff.bridge.plan import LOCAL_CLIENT_ID, local_client_id
 from strogoff.bridge.running import Role, RunningBridge
 from strogoff.bridge.settings import BridgeSettings, Spread, bridges_of
 from strogoff.cluster.node import ClusterNode
@@ -117,7 +117,7 @@ class Bridges:
             return
         if not self.is_on and self._cluster.others():
             # What comes before it is known who runs them is for the node that does now.
-            self._give_way(name for name, bridge in self._configured().items() if bridge.spread is Spread.ONE)
+            self._give_way(bridge for bridge in self._configured() if bridge.spread is Spread.ONE)
         mark = f"{self._cluster.identity.cluster:032x}"
         if mark != self._mark:
             self._mark = mark
@@ -146,21 +146,23 @@ class Bridges:
             raise ValueError("; ".join(str(problem) for problem in problems))
         return {bridge.name: bridge for bridge in bridges}
 
-    def _configured(self) -> dict[str, BridgeSettings]:
+    def _configured(self) -> list[BridgeSettings]:
         bridges, _, _ = bridges_of(self._configuration())
-        return {bridge.name: bridge for bridge in bridges}
+        return bridges
 
-    def _give_way(self, names: Iterable[str]) -> None:
+    def _give_way(self, bridges: Iterable[BridgeSettings]) -> None:
         """Let the sessions of bridges that do not run here have nothing more; what they have stays."""
-        ids = {f"{LOCAL_CLIENT_ID}{name}" for name in names}
-        for session in self._engine.bridge_sessions():
-            if session.client_id in ids and not session.is_online:
-                for found in self._engine.subscriptions(session.client_id, session.mountpoint):
-                    self._engine.unsubscribe_client(session.client_id, found.topic, session.mountpoint)
+        for bridge in bridges:
+            # By name: whoever has many clients should not walk through all their sessions with each change of a link.
+            client_id, mountpoint = local_client_id(bridge.name), bridge.mountpoint
+            session = self._engine.session(client_id, mountpoint)
+            if session is not None and not session.is_online:
+                for found in self._engine.subscriptions(client_id, mountpoint):
+                    self._engine.unsubscribe_client(client_id, found.topic, mountpoint)
 
     def _forget_removed(self) -> None:
         """End the sessions of bridges that are configured no more, or in another name space."""
-        wanted = {(bridge.mountpoint, f"{LOCAL_CLIENT_ID}{name}") for name, bridge in self._settings.items()}
+        wanted = {(bridge.mountpoint, local_client_id(name)) for name, bridge in self._settings.items()}
         for session in self._engine.bridge_sessions():
             if (session.mountpoint, session.client_id) in wanted:
                 continue
@@ -265,7 +267,7 @@ class Bridges:
             await self._end(name)
         self._renewed.discard(name)
         if role is None and bridge.spread is Spread.ONE and self._runner_of(name, bridge) != self._node:
-            self._give_way([name])
+            self._give_way([bridge])
         if role is not None and self._tasks is not None:
             running = RunningBridge(
                 self._engine,
@@ -287,7 +289,7 @@ class Bridges:
         found = self._running.get(name)
         if found is not None and found[0].role is Role.LEFTOVER:
             return Role.LEFTOVER
-        session = self._engine.session(f"{LOCAL_CLIENT_ID}{name}", bridge.mountpoint)
+        session = self._engine.session(local_client_id(name), bridge.mountpoint)
         return Role.LEFTOVER if session is not None else None
 
     def _runner_of(self, name: str, bridge: BridgeSettings) -> str:

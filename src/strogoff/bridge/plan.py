@@ -11,7 +11,7 @@ from strogoff.bridge.topics import Direction
 if TYPE_CHECKING:
     from strogoff._engine import BridgeSubscription
 
-__all__ = ["LOCAL_CLIENT_ID", "BridgePlan", "engine_subscriptions", "plan_of", "remote_client_id"]
+__all__ = ["LOCAL_CLIENT_ID", "BridgePlan", "engine_subscriptions", "local_client_id", "plan_of", "remote_client_id"]
 
 LOCAL_CLIENT_ID = "$bridge/"
 """How the client ids of bridges on their own node begin."""
@@ -63,6 +63,11 @@ def engine_subscriptions(
         )
         for subscription in found
     ]
+
+
+def local_client_id(name: str) -> str:
+    """The client id of a bridge on its own node."""
+    return f"{LOCAL_CLIENT_ID}{name}"
 
 
 def remote_client_id(bridge: BridgeSettings, *, node: str, cluster: str, is_leftover: bool = False) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from strogoff._engine import Bridge, BridgeEvent, BridgeStatus, BridgeTls, Engine
 from strogoff.bridge.backoff import FIRST_S, Backoff
-from strogoff.bridge.plan import LOCAL_CLIENT_ID, plan_of, remote_client_id
+from strogoff.bridge.plan import local_client_id, plan_of, remote_client_id
 from strogoff.bridge.settings import BridgeSettings, TlsSettings
 from strogoff.observe.logging import get_logger
 
@@ -78,7 +78,7 @@ class RunningBridge:
     @property
     def local_client_id(self) -> str:
         """Its client id on this node."""
-        return f"{LOCAL_CLIENT_ID}{self.settings.name}"
+        return local_client_id(self.settings.name)
 
     def status(self) -> BridgeStatus | None:
         """What is counted; None while it is being opened."""

@@ -1,19 +1,17 @@
 """One broker with a bridge to a mosquitto: what goes over, in which form, and what happens when one side is away."""
 
 import signal
-from collections.abc import Callable
 
 import pytest
 
 from bridge.brokers import Bridged, Mosquitto, await_connected, bridge_rows, bridge_settings
+from bridge.hearing import Clients
 from broker_process import Setting
 from cluster.real_nodes import eventually
 from protocol.answers import Publish
-from protocol.client import Network
 from protocol.marks import V3, V5
 from protocol.wire import Property
 
-Clients = Callable[[int], Network]
 VERSIONS = pytest.mark.parametrize("version", [3, 4, 5])
 
 

@@ -9,15 +9,12 @@ from pathlib import Path
 import pytest
 
 from bridge.brokers import Mosquitto, bridge_rows, bridge_settings
+from bridge.hearing import Clients, everything
 from broker_process import Setting
 from cluster.clients import await_route, metric
 from cluster.real_nodes import ClusterNode, eventually, make_node
 from protocol.answers import Publish
-from protocol.client import Client, Network
 from protocol.marks import V3, V5
-
-Clients = Callable[[int], Network]
-QUIET_S = 0.5
 
 
 class Nodes:
@@ -78,15 +75,6 @@ def bridged_once(clients: Clients, nodes: Nodes, remote: Mosquitto, count: int =
     for client in here:
         assert Counter(everything(client)) == Counter({**dict.fromkeys(sent, 1), b"there": count})
     assert Counter(everything(there)) == Counter({**dict.fromkeys(sent, count), b"there": 1})
-
-
-def everything(client: Client) -> list[bytes]:
-    """The payloads that come until it is quiet."""
-    got = []
-    while (message := client.poll(Publish, QUIET_S)) is not None:
-        client.complete(message)
-        got.append(message.payload)
-    return got
 
 
 def test_one_node_runs_a_bridge_that_all_configure(

@@ -1,28 +1,14 @@
 """Brokers that are bridged in circles: a message is everywhere once, and does not go round."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bridge.brokers import Bridged, Mosquitto, await_connected, bridge_rows, bridge_settings
+from bridge.hearing import Clients, everything
 from broker_process import BrokerProcess, free_port
 from cluster.real_nodes import eventually
-from protocol.answers import Publish
-from protocol.client import Client, Network
 from protocol.marks import V5
-
-Clients = Callable[[int], Network]
-QUIET_S = 0.5
-
-
-def everything(client: Client) -> list[bytes]:
-    """The payloads that come until it is quiet."""
-    got = []
-    while (message := client.poll(Publish, QUIET_S)) is not None:
-        client.complete(message)
-        got.append(message.payload)
-    return got
 
 
 def everywhere_once(clients: Clients, ports: list[int]) -> None:

@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from bridge.hearing import everything
 from cluster.real_nodes import eventually
 from e2e.kubelet.network import Host, Network, why_impossible
 from protocol.answers import Publish
@@ -42,7 +43,6 @@ REMOTES = ("there", "later", "flapping")
 NAMES = ("a", "b", "c")
 MESSAGES = 20
 READY_DEADLINE_S = 30.0
-QUIET_S = 0.5
 
 pytestmark = pytest.mark.skipif(why_impossible() is not None, reason=str(why_impossible()))
 
@@ -271,12 +271,3 @@ def await_ways(clients: Sequence[Client]) -> None:
                     waiting.discard(index)
     for client in clients:
         everything(client)
-
-
-def everything(client: Client) -> list[bytes]:
-    """The payloads that come until it is quiet."""
-    got = []
-    while (message := client.poll(Publish, QUIET_S)) is not None:
-        client.complete(message)
-        got.append(message.payload)
-    return got

@@ -1,19 +1,16 @@
 """Bridges over TLS and WebSocket: names, authorities, own certificates, and what is told when they do not fit."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bridge.brokers import Bridged, Mosquitto, await_connected, bridge_rows, bridge_settings
+from bridge.hearing import Clients
 from broker_process import Setting, free_port
 from certificates import CertificateAuthority
 from cluster.real_nodes import eventually
-from protocol.client import Network
 from protocol.marks import V5
-
-Clients = Callable[[int], Network]
 
 
 def passes(clients: Clients, port: int, other_port: int) -> None:
